@@ -1,0 +1,120 @@
+// Package site reads and writes the site file: what a boot medium knows about
+// the place where it is used. It lies in a small cpio archive of its own beside
+// the initramfs, so that personal media need no compiler.
+//
+// The archive holds
+//
+//	inetboot/slot        the marker that personalising tools look for
+//	inetboot/site.json   a Site
+//	inetboot/trust.json  the publisher's public keys (catalog.Trust)
+//
+// and is padded with zero bytes to SlotSize, which the kernel's unpacker skips
+// (Documentation/driver-api/early-userspace/buffer-format.rst).
+package site
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"strings"
+
+	"github.com/inetboot/inetboot/internal/strictjson"
+)
+
+// Format is the value of a Site's "format".
+const Format = "inetboot-site/1"
+
+// Where the files of the archive are found in a booted initramfs.
+const (
+	Path      = "/inetboot/site.json"
+	TrustPath = "/inetboot/trust.json"
+)
+
+// ErrInvalid is wrapped by every error about the contents of a site file.
+var ErrInvalid = errors.New("invalid site file")
+
+// Site is the site file. Every member but URLs is optional; the zero value
+// means "ask the network, or the person".
+type Site struct {
+	Format      string   `json:"format"`
+	Requires    []string `json:"requires,omitempty"`
+	URLs        []string `json:"urls"`                  // base URLs of the store, in order of preference
+	Proxy       string   `json:"proxy,omitempty"`       // HTTP proxy, as http://[user:password@]host:port
+	Nameservers []string `json:"nameservers,omitempty"` // IP addresses; the network's own are used where there are none
+	CA          string   `json:"ca,omitempty"`          // PEM certificates that sign the servers' certificates
+	Entry       string   `json:"entry,omitempty"`       // id of the menu entry to boot unattended
+	Timeout     *int     `json:"timeout,omitempty"`     // seconds until the default entry boots; 0 at once, -1 never
+}
+
+// Parse reads and checks a site file.
+func Parse(data []byte) (*Site, error) {
+	var s Site
+	if err := strictjson.Unmarshal(data, SlotSize, &s); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if err := s.Check(); err != nil {
+		return nil, err
+	}
+	return &s, nil
+}
+
+// Check returns an error that wraps ErrInvalid if s says something impossible.
+func (s *Site) Check() error {
+	if s.Format != Format {
+		return fmt.Errorf("%w: format is %q, want %q", ErrInvalid, s.Format, Format)
+	}
+	if err := strictjson.Requires("the site file", s.Requires, nil); err != nil {
+		return err
+	}
+	if len(s.URLs) == 0 {
+		return fmt.Errorf("%w: urls is empty: name at least one base URL of a store", ErrInvalid)
+	}
+	for _, u := range s.URLs {
+		if err := CheckURL(u); err != nil {
+			return fmt.Errorf("%w: %w", ErrInvalid, err)
+		}
+	}
+	if s.Proxy != "" {
+		if err := CheckURL(s.Proxy); err != nil {
+			return fmt.Errorf("%w: proxy: %w", ErrInvalid, err)
+		}
+	}
+	for _, n := range s.Nameservers {
+		if _, err := netip.ParseAddr(n); err != nil {
+			return fmt.Errorf("%w: nameserver %q is not an IP address", ErrInvalid, n)
+		}
+	}
+	if s.Timeout != nil && (*s.Timeout < -1 || *s.Timeout > 86400) {
+		return fmt.Errorf("%w: timeout %d is not between -1 and 86400 seconds", ErrInvalid, *s.Timeout)
+	}
+	return nil
+}
+
+// Marshal returns s as a site file.
+func (s *Site) Marshal() ([]byte, error) {
+	c := *s
+	c.Format = Format
+	if err := c.Check(); err != nil {
+		return nil, err
+	}
+	return json.MarshalIndent(&c, "", " ")
+}
+
+// CheckURL tells whether u is an absolute http or https URL with a host and
+// without query or fragment, so that a store's paths can be appended to it.
+func CheckURL(u string) error {
+	p, err := url.Parse(u)
+	switch {
+	case err != nil:
+		return fmt.Errorf("URL %q: %w", u, err)
+	case p.Scheme != "http" && p.Scheme != "https":
+		return fmt.Errorf("URL %q: want http:// or https://", u)
+	case p.Hostname() == "":
+		return fmt.Errorf("URL %q has no host", u)
+	case p.RawQuery != "" || p.Fragment != "" || strings.ContainsAny(u, " \t\r\n"):
+		return fmt.Errorf("URL %q: a base URL has no query, fragment or spaces", u)
+	}
+	return nil
+}

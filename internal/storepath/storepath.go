@@ -1,0 +1,141 @@
+// Package storepath knows where things lie in a store. Paths are relative to
+// the store's base URL or folder, always with forward slashes.
+//
+//	catalog/catalog.json               the newest signed catalog; the only file that is ever replaced
+//	catalog/trust.json                 the publisher's public keys, for people; media carry their own copy
+//	catalog/targets/<dir>/<sha256>.<base>   menu and manifests, named as in TUF 1.0 consistent snapshots
+//	indexes/<sha256>                   one for each file of a root
+//	blocks/<2 hex>/<sha256>            one zstd frame; the name is the hash of the plain bytes
+//	files/<sha256>                     kernels, initrds, whole
+//	packs/<sha256 of the manifest>     optional
+package storepath
+
+import (
+	"path"
+	"strings"
+
+	"github.com/inetboot/inetboot/internal/digest"
+)
+
+// Catalog is the path of the newest signed catalog.
+const Catalog = "catalog/catalog.json"
+
+// Trust is the path of the publisher's public keys.
+const Trust = "catalog/trust.json"
+
+// Block returns the path of the block whose plain bytes hash to d.
+func Block(d digest.SHA256) string { s := d.String(); return "blocks/" + s[:2] + "/" + s }
+
+// Index returns the path of an index.
+func Index(d digest.SHA256) string { return "indexes/" + d.String() }
+
+// File returns the path of a whole file: a kernel, an initrd.
+func File(d digest.SHA256) string { return "files/" + d.String() }
+
+// Pack returns the path of the boot pack of the manifest that hashes to d.
+func Pack(d digest.SHA256) string { return "packs/" + d.String() }
+
+// Target returns the path of a catalog target, such as "menu.json" or
+// "images/debian/12/amd64.json", whose bytes hash to d.
+func Target(name string, d digest.SHA256) string {
+	dir, base := path.Split(name)
+	return "catalog/targets/" + dir + d.String() + "." + base
+}
+
+// Kind says what a path of the store holds.
+type Kind string
+
+// The kinds of files in a store.
+const (
+	KindCatalog Kind = "catalog" // catalog/catalog.json
+	KindTrust   Kind = "trust"   // catalog/trust.json
+	KindTarget  Kind = "target"
+	KindIndex   Kind = "index"
+	KindBlock   Kind = "block"
+	KindFile    Kind = "file"
+	KindPack    Kind = "pack"
+)
+
+// Immutable tells whether files of this kind never change once they exist.
+// Packs are hints that may be rebuilt.
+func (k Kind) Immutable() bool {
+	return k == KindTarget || k == KindIndex || k == KindBlock || k == KindFile
+}
+
+// MaxName bounds the length of a target's name, in bytes.
+const MaxName = 240
+
+// Parse tells what p holds and which hash its name promises. ok is false for
+// every path that is not exactly of one of the forms above, so that a server
+// which asks Parse first cannot be led outside of its store.
+func Parse(p string) (kind Kind, sum digest.SHA256, ok bool) {
+	switch p {
+	case Catalog:
+		return KindCatalog, sum, true
+	case Trust:
+		return KindTrust, sum, true
+	}
+	if len(p) > MaxName+128 {
+		return "", sum, false
+	}
+	first, rest, _ := strings.Cut(p, "/")
+	var err error
+	switch first {
+	case "blocks":
+		two, name, found := strings.Cut(rest, "/")
+		if sum, err = digest.Parse(name); err != nil || !found || two != name[:2] {
+			return "", digest.SHA256{}, false
+		}
+		return KindBlock, sum, true
+	case "indexes", "files", "packs":
+		if sum, err = digest.Parse(rest); err != nil {
+			return "", digest.SHA256{}, false
+		}
+		return map[string]Kind{"indexes": KindIndex, "files": KindFile, "packs": KindPack}[first], sum, true
+	case "catalog":
+		name, found := strings.CutPrefix(rest, "targets/")
+		if !found {
+			return "", sum, false
+		}
+		dir, base := path.Split(name)
+		hex, base, found := strings.Cut(base, ".")
+		if !found || !ValidTarget(dir+base) {
+			return "", sum, false
+		}
+		if sum, err = digest.Parse(hex); err != nil {
+			return "", digest.SHA256{}, false
+		}
+		return KindTarget, sum, true
+	}
+	return "", sum, false
+}
+
+// ValidTarget tells whether name may name a target of a catalog: path
+// elements of letters, digits and "._+~-" that do not begin with a dot.
+func ValidTarget(name string) bool {
+	if name == "" || len(name) > MaxName {
+		return false
+	}
+	for el := range strings.SplitSeq(name, "/") {
+		if !ValidElement(el) {
+			return false
+		}
+	}
+	return true
+}
+
+// ValidElement tells whether s may be one element of a target's name, which
+// is also what names and versions of images must be.
+func ValidElement(s string) bool {
+	if s == "" || s[0] == '.' || s[0] == '-' || len(s) > 100 {
+		return false
+	}
+	for _, c := range []byte(s) {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', strings.IndexByte("._+~-", c) >= 0:
+		default:
+			return false
+		}
+	}
+	return true
+}
