@@ -1,0 +1,136 @@
+package catalog
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/inetboot/inetboot/internal/digest"
+	"github.com/inetboot/inetboot/internal/storepath"
+	"github.com/inetboot/inetboot/internal/strictjson"
+)
+
+// ManifestFormat is the value of a Manifest's "format".
+const ManifestFormat = "inetboot-manifest/1"
+
+// maxArtefact bounds a kernel or an initrd, in bytes.
+const maxArtefact = 4 << 30
+
+// Manifest says what an image consists of.
+type Manifest struct {
+	Format   string      `json:"format"`
+	Requires []string    `json:"requires,omitempty"`
+	Name     string      `json:"name"`
+	Version  string      `json:"version"`
+	Arch     string      `json:"arch"` // as GOARCH: amd64, arm64
+	Created  time.Time   `json:"created"`
+	Kernel   Kernel      `json:"kernel"`
+	Initrd   digest.Blob `json:"initrd"`
+	Cmdline  string      `json:"cmdline,omitempty"`
+	Root     Root        `json:"root"`
+	Needs    Needs       `json:"needs"`
+}
+
+// Kernel is a kernel file, under files/ in the store.
+type Kernel struct {
+	digest.Blob
+	Release string `json:"release"` // as uname -r
+}
+
+// Root is what the target mounts.
+type Root struct {
+	Type  string     `json:"type"` // "erofs" with the files meta and data; or the filesystem of the one file
+	Files []RootFile `json:"files"`
+}
+
+// RootFile is one file of a root.
+type RootFile struct {
+	Name   string      `json:"name"`
+	Size   int64       `json:"size"`   // plain bytes
+	Stored int64       `json:"stored"` // bytes of all different blocks as stored
+	Blocks int         `json:"blocks"` // different blocks that are stored
+	Index  digest.Blob `json:"index"`
+}
+
+// Needs is what a machine must have.
+type Needs struct {
+	Memory int64 `json:"memory"` // bytes; kernel, unpacked initrd and room to run
+}
+
+// ManifestName returns the target name of an image's manifest.
+func ManifestName(name, version, arch string) string {
+	return "images/" + name + "/" + version + "/" + arch + ".json"
+}
+
+// ParseManifest reads and checks a manifest. Who boots uses [Catalog.Image].
+func ParseManifest(data []byte) (*Manifest, error) {
+	var m Manifest
+	if err := strictjson.Unmarshal(data, MaxTarget, &m); err != nil {
+		return nil, fmt.Errorf("the manifest is %w: %w", ErrFormat, err)
+	}
+	if err := m.Check(); err != nil {
+		return nil, err
+	}
+	return &m, nil
+}
+
+// Marshal checks m and returns it as a file.
+func (m *Manifest) Marshal() ([]byte, error) {
+	if err := m.Check(); err != nil {
+		return nil, err
+	}
+	return json.MarshalIndent(m, "", " ")
+}
+
+// Check returns an error that wraps ErrFormat if m is not a manifest.
+func (m *Manifest) Check() error {
+	bad := func(format string, args ...any) error {
+		return fmt.Errorf("the manifest of %s %s is %w: %w", m.Name, m.Version, ErrFormat, fmt.Errorf(format, args...))
+	}
+	if m.Format != ManifestFormat {
+		return bad("format is %q, want %q", m.Format, ManifestFormat)
+	}
+	if err := strictjson.Requires("the image", m.Requires, nil); err != nil {
+		return err
+	}
+	for _, s := range []string{m.Name, m.Version, m.Arch} {
+		if !storepath.ValidElement(s) {
+			return bad("%q in name, version or arch: use letters, digits and ._+~-", s)
+		}
+	}
+	if err := printable(m.Cmdline, 2000); err != nil {
+		return bad("command line: %w", err)
+	}
+	for _, a := range []struct {
+		what string
+		blob digest.Blob
+	}{{"kernel", m.Kernel.Blob}, {"initrd", m.Initrd}} {
+		if a.blob.Size <= 0 || a.blob.Size > maxArtefact || a.blob.SHA256.IsZero() {
+			return bad("%s of %d bytes, or without a hash", a.what, a.blob.Size)
+		}
+	}
+	if m.Root.Type == "" || len(m.Root.Files) == 0 || len(m.Root.Files) > 16 {
+		return bad("root of type %q with %d files", m.Root.Type, len(m.Root.Files))
+	}
+	for _, f := range m.Root.Files {
+		if !storepath.ValidElement(f.Name) || f.Size <= 0 || f.Stored < 0 || f.Blocks < 0 || f.Index.Size <= 0 || f.Index.SHA256.IsZero() {
+			return bad("root file %q has no size or index", f.Name)
+		}
+	}
+	if m.Needs.Memory < 0 {
+		return bad("needs %d bytes of memory", m.Needs.Memory)
+	}
+	return nil
+}
+
+// Image is a manifest that the catalog vouches for.
+type Image struct {
+	m    Manifest
+	hash digest.SHA256
+}
+
+// Manifest returns a copy of the image's manifest.
+func (i *Image) Manifest() Manifest { return i.m }
+
+// Digest returns the hash of the manifest, which is the image's identity.
+func (i *Image) Digest() digest.SHA256 { return i.hash }
