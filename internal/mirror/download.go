@@ -96,7 +96,7 @@ func (d *download) once(ctx context.Context, base string) error {
 		skip = d.done // no ranges here: what is in place comes again
 	}
 	if n := resp.ContentLength; n >= 0 && d.done-skip+n != d.want.Size {
-		return fmt.Errorf("%w: the file has %d bytes there, want %d: %w", ErrRejected, d.done-skip+n, d.want.Size, &digest.MismatchError{What: d.path, Want: d.want.SHA256})
+		return fmt.Errorf("%w: the file has %d bytes there, want %d: %w", ErrRejected, d.done-skip+n, d.want.Size, digest.ErrMismatch)
 	}
 	if _, err := io.CopyN(io.Discard, resp.Body, skip); err != nil {
 		return err
@@ -104,7 +104,7 @@ func (d *download) once(ctx context.Context, base string) error {
 	for {
 		n, err := resp.Body.Read(d.buf[:])
 		if d.done+int64(n) > d.want.Size {
-			return fmt.Errorf("%w: more than the %d bytes that are listed: %w", ErrRejected, d.want.Size, &digest.MismatchError{What: d.path, Want: d.want.SHA256})
+			return fmt.Errorf("%w: more than the %d bytes that are listed: %w", ErrRejected, d.want.Size, digest.ErrMismatch)
 		}
 		if n > 0 {
 			if _, err := d.w.WriteAt(d.buf[:n], d.done); err != nil {
