@@ -1,0 +1,92 @@
+# InetBoot. `make` alone lists what there is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+.DELETE_ON_ERROR:
+
+GO       ?= go
+BUILD    := build
+SUDO     := $(if $(filter 0,$(shell id -u)),,sudo)
+GOFILES  := $(shell find . -name '*.go' -not -path './build/*')
+PROGRAMS := $(BUILD)/imagetool $(BUILD)/server $(BUILD)/blockfs
+BENCH    ?= all
+
+include iso/iso.mk
+
+# What the parts need beside Go, from Debian 12.
+DEPS := $(ISO_DEPS) qemu-system-x86 ovmf mmdebstrap iproute2 dnsmasq-base fuse3 kmod zstd xz-utils
+BENCH_DEPS := casync nbdkit libnbd-bin zstd
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+# apt-get runs only if something is missing, so a second run needs no network.
+define install
+	@missing=""; for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
+	if [ -n "$$missing" ]; then echo "deps: installing$$missing"; $(SUDO) apt-get update -q; \
+	DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -q --no-install-recommends $$missing; fi
+endef
+
+.PHONY: deps
+deps: ## Install the Debian packages that building and testing need
+	$(call install,$(DEPS))
+
+.PHONY: bench-deps
+bench-deps: deps
+	$(call install,$(BENCH_DEPS))
+
+$(BUILD):
+	@mkdir -p $@
+
+$(BUILD)/imagetool $(BUILD)/server $(BUILD)/blockfs: $(BUILD)/%: $(GOFILES) go.mod go.sum | $(BUILD)
+	@echo "build: $@"
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o $@ ./$*
+
+.PHONY: build
+build: $(PROGRAMS) ## Build imagetool, server and blockfs into build/
+
+.PHONY: debian
+debian: deps ## Make the Debian system that demo and tests publish (cached)
+	@$(GO) run ./internal/debianroot/cmd
+
+.PHONY: demo
+demo: deps build iso ## Publish a Debian and boot it from the ISO in a virtual machine
+	@$(GO) run ./internal/demo -build $(BUILD)
+
+.PHONY: lint
+lint: ## gofmt, go vet, staticcheck
+	@echo "lint: gofmt"; out=$$(gofmt -l $(GOFILES)); [ -z "$$out" ] || { echo "gofmt would change: $$out"; exit 1; }
+	@echo "lint: go vet"; $(GO) vet ./...
+	@echo "lint: staticcheck"; $(GO) tool staticcheck ./...
+
+.PHONY: unit
+unit: deps build ## Unit tests with the race detector
+	@echo "unit: tests with the race detector"
+	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v /internal/boottest)
+
+.PHONY: boot-test
+boot-test: deps build iso ## Boot Debian in virtual machines: BIOS and UEFI, CD and USB; refusal of tampered stores
+	@echo "boot-test: virtual machines; each takes about a minute"
+	INETBOOT_BUILD=$(abspath $(BUILD)) $(GO) test -count=1 -timeout 50m ./internal/boottest -v | $(GO) run ./internal/boottest/summary
+
+.PHONY: fuzz
+fuzz: ## Fuzz every parser for a short time
+	@$(GO) run ./internal/fuzzall -time 3s
+
+.PHONY: soak
+soak: ## Fuzz every parser for ten minutes each
+	@$(GO) run ./internal/fuzzall -time 10m
+
+.PHONY: test
+test: deps lint unit fuzz boot-test ## Everything: lint, unit tests, boot tests, short fuzzing
+
+.PHONY: bench
+bench: bench-deps build iso ## Measure beside casync, zstd, nbdkit and a plain loop device; BENCH=push|read|boot for a part
+	@$(GO) run ./internal/bench -build $(BUILD) -run $(BENCH)
+
+.PHONY: clean
+clean: ## Remove build/ (the cache under ~/.cache/inetboot stays)
+	rm -rf $(BUILD)
