@@ -1,0 +1,205 @@
+// Package testbed sets up a whole system for demonstrations, boot tests and
+// benchmarks out of the programs in build/: a publisher's keys, a running
+// server, a published Debian and a personal ISO. It runs the programs as a
+// user would, so that what it shows is what users get.
+package testbed
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// GuestHost is how a virtual machine with user networking reaches the
+// loopback interface of the machine that it runs on.
+const GuestHost = "10.0.2.2"
+
+// Options says where things are and what is wanted.
+type Options struct {
+	Build  string    // folder with imagetool, server, blockfs, inetboot.iso
+	Dir    string    // folder for everything that is made; it must exist
+	Source string    // tarball or folder to push as debian 12; "": push nothing
+	Listen string    // address for the server; "": a free port on 127.0.0.1
+	Log    io.Writer // what the programs print
+}
+
+// Bed is a running system. Close it.
+type Bed struct {
+	URL      string // of the server, for this machine
+	GuestURL string // the same, for a virtual machine with user networking
+	Data     string // the server's data folder; the store is below it
+	Keys     string // the publisher's keys
+	Token    string // file with the server's token
+	ISO      string // a personal copy of inetboot.iso
+	build    string
+	dir      string
+	log      io.Writer
+	server   *exec.Cmd
+	done     chan error
+}
+
+// Start sets the system up.
+func Start(ctx context.Context, o Options) (_ *Bed, err error) {
+	b := &Bed{
+		Data: filepath.Join(o.Dir, "server"), Keys: filepath.Join(o.Dir, "keys"),
+		ISO: filepath.Join(o.Dir, "inetboot-site.iso"), build: o.Build, dir: o.Dir, log: o.Log,
+	}
+	b.Token = filepath.Join(b.Data, "token")
+	if o.Listen == "" {
+		o.Listen = "127.0.0.1:0"
+	}
+	defer func() {
+		if err != nil {
+			b.Close()
+		}
+	}()
+	if err := b.startServer(ctx, o.Listen); err != nil {
+		return nil, err
+	}
+	if err := b.Imagetool(ctx, "init", "--to", b.URL, "--token-file", b.Token, "--keys", b.Keys); err != nil {
+		return nil, err
+	}
+	if o.Source != "" {
+		if err := b.Imagetool(ctx, "push", o.Source, "--name", "debian", "--version", "12"); err != nil {
+			return nil, err
+		}
+	}
+	if err := b.Media(ctx, b.ISO, b.GuestURL); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+// Media writes a personal ISO for the store at url. args are further options
+// of `imagetool media`.
+func (b *Bed) Media(ctx context.Context, out, url string, args ...string) error {
+	return b.Imagetool(ctx, append([]string{"media", "--iso", filepath.Join(b.build, "inetboot.iso"), "--url", url, "-o", out}, args...)...)
+}
+
+// Store returns the folder that the server serves.
+func (b *Bed) Store() string { return filepath.Join(b.Data, "store") }
+
+// Imagetool runs imagetool with the system's own configuration file.
+func (b *Bed) Imagetool(ctx context.Context, args ...string) error {
+	cmd := exec.CommandContext(ctx, filepath.Join(b.build, "imagetool"), append(args, "--config", filepath.Join(b.dir, "imagetool.json"))...)
+	var tail bytes.Buffer
+	cmd.Stdout, cmd.Stderr = b.log, io.MultiWriter(b.log, &tail)
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
+	cmd.WaitDelay = 10 * time.Second
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("imagetool %s: %w: %s", args[0], err, bytes.TrimSpace(tail.Bytes()))
+	}
+	return nil
+}
+
+func (b *Bed) startServer(ctx context.Context, listen string) error {
+	// The server is told its end by Close, not by the context, so that it
+	// outlives a cancelled boot for as long as the machine needs it.
+	b.server = exec.Command(filepath.Join(b.build, "server"), "--data", b.Data, "--listen", listen, "--log-format", "json")
+	b.server.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // Ctrl-C is for us to pass on
+	b.server.Stdout = b.log
+	stderr, err := b.server.StderrPipe()
+	if err != nil {
+		return fmt.Errorf("start the server: %w", err)
+	}
+	if err := b.server.Start(); err != nil {
+		return fmt.Errorf("start the server (run `make build`?): %w", err)
+	}
+	b.done = make(chan error, 1)
+	addr := make(chan string, 1)
+	go func() {
+		var lines []string
+		sc := bufio.NewScanner(stderr)
+		for sc.Scan() {
+			var rec struct{ Addr string }
+			if json.Unmarshal(sc.Bytes(), &rec) == nil && rec.Addr != "" {
+				select {
+				case addr <- rec.Addr:
+				default:
+				}
+			}
+			if len(lines) < 50 {
+				lines = append(lines, sc.Text())
+			}
+		}
+		err := b.server.Wait()
+		b.done <- fmt.Errorf("the server ended: %w: %s", errors.Join(err, sc.Err()), strings.Join(lines, "\n"))
+	}()
+	select {
+	case a := <-addr:
+		b.URL = "http://" + a
+		b.GuestURL = "http://" + strings.Replace(a, "127.0.0.1", GuestHost, 1)
+		return nil
+	case err := <-b.done:
+		b.server = nil
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Close stops the server.
+func (b *Bed) Close() error {
+	if b.server == nil {
+		return nil
+	}
+	if err := b.server.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("stop the server: %w", err)
+	}
+	select {
+	case <-b.done:
+	case <-time.After(20 * time.Second):
+		if err := b.server.Process.Kill(); err != nil {
+			return fmt.Errorf("stop the server: %w", err)
+		}
+		<-b.done
+	}
+	b.server = nil
+	return nil
+}
+
+// Metric returns the sum of the server's Prometheus samples whose name is
+// name and whose labels contain every one of labels, such as `kind="block"`.
+func (b *Bed) Metric(ctx context.Context, name string, labels ...string) (float64, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, b.URL+"/metrics", nil)
+	if err != nil {
+		return 0, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, fmt.Errorf("read the server's metrics: %w", err)
+	}
+	defer resp.Body.Close()
+	sum := 0.0
+	sc := bufio.NewScanner(resp.Body)
+lines:
+	for sc.Scan() {
+		rest, ok := strings.CutPrefix(sc.Text(), name)
+		if !ok || rest == "" || rest[0] != '{' && rest[0] != ' ' {
+			continue
+		}
+		for _, l := range labels {
+			if !strings.Contains(rest, l) {
+				continue lines
+			}
+		}
+		v, err := strconv.ParseFloat(rest[strings.LastIndexByte(rest, ' ')+1:], 64)
+		if err != nil {
+			return 0, fmt.Errorf("metric %q: %w", sc.Text(), err)
+		}
+		sum += v
+	}
+	return sum, sc.Err()
+}
