@@ -1,0 +1,78 @@
+// Package store writes to the places where images are published: a directory,
+// or a server that takes uploads. Both look the same to readers (see
+// docs/formats.md, Store).
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+)
+
+// The reasons for which a store does not do what it was asked to. Errors wrap
+// them and say the details.
+var (
+	ErrNotExist     = errors.New("not in the store")
+	ErrConflict     = errors.New("somebody else changed it meanwhile")
+	ErrUnauthorized = errors.New("the store refuses the token")
+	ErrFull         = errors.New("the store is full")
+	ErrRejected     = errors.New("the store refuses the content")
+	ErrUnreachable  = errors.New("the store cannot be reached")
+)
+
+// Store is where a publisher puts files. It is safe for concurrent use.
+//
+// Immutable files (blocks, indexes, whole files, targets) are written with
+// Put and appear at once and whole, or not at all; a file that is there is
+// never written again. The two that change (catalog and trust) are written
+// with Replace, which succeeds only over the version that the caller has seen.
+type Store interface {
+	// Missing returns those of paths that Put would have to write, in their
+	// order. There is no limit to their number.
+	Missing(ctx context.Context, paths []string) ([]string, error)
+
+	// Put stores the size bytes of body at an immutable path. It returns nil
+	// if the path exists already. body may be read more than once, and must
+	// not change until Put returns.
+	Put(ctx context.Context, path string, body io.ReaderAt, size int64) error
+
+	// Load returns the file at path and its version tag. The error wraps
+	// ErrNotExist if there is none.
+	Load(ctx context.Context, path string, limit int64) (data []byte, tag string, err error)
+
+	// Replace stores data at a path that changes. tag is what Load returned,
+	// or "" if there was nothing. Before it returns, everything that was Put
+	// is as safe as the store can make it. The error wraps ErrConflict if
+	// the tag is no longer right.
+	Replace(ctx context.Context, path string, data []byte, tag string) error
+
+	// Read makes every Store a catalog.Source.
+	Read(ctx context.Context, path string, buf []byte, limit int64, accept func([]byte) error) ([]byte, error)
+
+	// Parallel says how many Puts at a time are sensible.
+	Parallel() int
+
+	// String returns the directory or the base URL.
+	String() string
+}
+
+// Open returns the store at location: a base URL with http or https, or a
+// directory, which is made when it is missing and create is set. token
+// authorises uploads to a server.
+func Open(location, token string, create bool) (Store, error) {
+	if IsURL(location) {
+		return NewHTTP(location, token)
+	}
+	if u, err := url.Parse(location); err == nil && len(u.Scheme) > 1 && strings.Contains(location, "://") {
+		return nil, fmt.Errorf("store %q: want a directory or a URL with http:// or https://", location)
+	}
+	return NewDir(location, create)
+}
+
+// IsURL tells whether location names a server, not a directory.
+func IsURL(location string) bool {
+	return strings.HasPrefix(location, "http://") || strings.HasPrefix(location, "https://")
+}
