@@ -5,7 +5,6 @@
 package handoff
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,9 +12,8 @@ import (
 	"net/netip"
 	"strings"
 
-	"github.com/u-root/u-root/pkg/cpio"
-
 	"github.com/inetboot/inetboot/internal/digest"
+	"github.com/inetboot/inetboot/internal/newc"
 	"github.com/inetboot/inetboot/internal/site"
 	"github.com/inetboot/inetboot/internal/strictjson"
 )
@@ -167,9 +165,15 @@ func (h *Handoff) Check() error {
 	return nil
 }
 
-// Archive returns a cpio archive (newc) that holds h at Path. It can be
-// appended to an initramfs at a multiple of four bytes.
-func (h *Handoff) Archive() ([]byte, error) {
+// IndexPath returns where the target finds an index that travelled with the
+// handoff. Nobody but preboot could have put it there, and preboot has checked
+// its hash.
+func IndexPath(d digest.SHA256) string { return "/inetboot/indexes/" + d.String() }
+
+// Archive returns a cpio archive (newc) that holds h at Path and each of
+// indexes at its IndexPath. It can be appended to an initramfs at a multiple
+// of four bytes, and its length is one.
+func (h *Handoff) Archive(indexes ...[]byte) ([]byte, error) {
 	c := *h
 	c.Format = Format
 	if err := c.Check(); err != nil {
@@ -179,18 +183,15 @@ func (h *Handoff) Archive() ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode the handoff: %w", err)
 	}
-	var buf bytes.Buffer
-	w := cpio.Newc.Writer(&buf)
-	dir := cpio.Directory("inetboot", 0o755)
-	file := cpio.StaticFile(strings.TrimPrefix(Path, "/"), string(data), 0o600)
-	dir.Ino, file.Ino = 1, 2
-	for _, r := range []cpio.Record{dir, file} {
-		if err := w.WriteRecord(r); err != nil {
-			return nil, fmt.Errorf("write %s into the handoff archive: %w", r.Name, err)
-		}
+	records := []newc.Record{
+		{Name: "inetboot", Perm: 0o755, Dir: true},
+		{Name: strings.TrimPrefix(Path, "/"), Perm: 0o600, Data: data},
 	}
-	if err := cpio.WriteTrailer(w); err != nil {
-		return nil, fmt.Errorf("end the handoff archive: %w", err)
+	if len(indexes) > 0 {
+		records = append(records, newc.Record{Name: "inetboot/indexes", Perm: 0o755, Dir: true})
 	}
-	return buf.Bytes(), nil
+	for _, b := range indexes {
+		records = append(records, newc.Record{Name: strings.TrimPrefix(IndexPath(digest.Of(b)), "/"), Perm: 0o600, Data: b})
+	}
+	return newc.Archive(records), nil
 }

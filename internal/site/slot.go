@@ -7,7 +7,7 @@ import (
 	"io"
 	"strings"
 
-	"github.com/u-root/u-root/pkg/cpio"
+	"github.com/inetboot/inetboot/internal/newc"
 )
 
 // SlotSize is the length of the archive in bytes. Its place on a medium is
@@ -35,34 +35,23 @@ func Archive(s *Site, trust []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	files := []cpio.Record{cpio.StaticFile(strings.TrimPrefix(Path, "/"), string(conf), 0o644)}
+	files := []newc.Record{{Name: strings.TrimPrefix(Path, "/"), Perm: 0o644, Data: conf}}
 	if len(trust) > 0 {
-		files = append(files, cpio.StaticFile(strings.TrimPrefix(TrustPath, "/"), string(trust), 0o644))
+		files = append(files, newc.Record{Name: strings.TrimPrefix(TrustPath, "/"), Perm: 0o644, Data: trust})
 	}
 	return archive(files)
 }
 
-func archive(files []cpio.Record) ([]byte, error) {
-	var buf bytes.Buffer
-	w := cpio.Newc.Writer(&buf)
+func archive(files []newc.Record) ([]byte, error) {
 	// The directory comes first: the kernel does not make parents of files.
-	head := []cpio.Record{
-		cpio.Directory("inetboot", 0o755),
-		cpio.StaticFile("inetboot/slot", Marker, 0o644),
+	b := newc.Archive(append([]newc.Record{
+		{Name: "inetboot", Perm: 0o755, Dir: true},
+		{Name: "inetboot/slot", Perm: 0o644, Data: []byte(Marker)},
+	}, files...))
+	if len(b) > SlotSize {
+		return nil, fmt.Errorf("%w: the site archive would have %d bytes, the slot has %d: use fewer certificates", ErrInvalid, len(b), SlotSize)
 	}
-	for i, r := range append(head, files...) {
-		r.Ino = uint64(i + 1)
-		if err := w.WriteRecord(r); err != nil {
-			return nil, fmt.Errorf("write %s into the site archive: %w", r.Name, err)
-		}
-	}
-	if err := cpio.WriteTrailer(w); err != nil {
-		return nil, fmt.Errorf("end the site archive: %w", err)
-	}
-	if buf.Len() > SlotSize {
-		return nil, fmt.Errorf("%w: the site archive would have %d bytes, the slot has %d: use fewer certificates", ErrInvalid, buf.Len(), SlotSize)
-	}
-	return append(buf.Bytes(), make([]byte, SlotSize-buf.Len())...), nil
+	return append(b, make([]byte, SlotSize-len(b))...), nil
 }
 
 // FindSlot returns the offset in bytes of the one slot in a medium of size
