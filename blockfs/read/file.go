@@ -1,0 +1,189 @@
+package read
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/inetboot/inetboot/blockfs/index"
+)
+
+// File is one file of blocks. It is safe for concurrent use.
+type File struct {
+	b *Blocks
+	x *index.Index
+
+	mu      sync.Mutex
+	streams [8]stream // of readers that read on from where they were
+	clock   uint64
+}
+
+// stream is where a sequential reader is.
+type stream struct {
+	next    int // block that it wants next
+	planned int // blocks before this one have been asked for
+	hits    int
+	used    uint64
+}
+
+// Open returns the file that x describes.
+func (b *Blocks) Open(x *index.Index) *File { return &File{b: b, x: x} }
+
+// Size returns the length of the file in bytes.
+func (f *File) Size() int64 { return f.x.Size() }
+
+// Index returns the file's index.
+func (f *File) Index() *index.Index { return f.x }
+
+// Spans is a piece of a file as slices of blocks in memory.
+type Spans struct {
+	slices  [][]byte
+	n       int
+	b       *Blocks
+	entries []*entry
+}
+
+// Slices returns the bytes, in order. They must not be changed, nor used after
+// Release.
+func (s *Spans) Slices() [][]byte { return s.slices }
+
+// Len returns the number of bytes.
+func (s *Spans) Len() int { return s.n }
+
+// Release lets the memory go.
+func (s *Spans) Release() {
+	for _, e := range s.entries {
+		s.b.release(e)
+	}
+	s.entries, s.slices = nil, nil
+}
+
+// zeros is what zero blocks look like. It is never written to, so it costs
+// address space only.
+var zeros = make([]byte, 128<<10)
+
+// Spans returns n bytes from off on, fewer at the end of the file, without
+// copying them. Fetches of all blocks run side by side. All of it stays in
+// memory until Release, so n should be bounded by the caller.
+func (f *File) Spans(ctx context.Context, off int64, n int) (*Spans, error) {
+	s := &Spans{b: f.b}
+	if off < 0 || n < 0 {
+		return nil, fmt.Errorf("read %d bytes at %d: negative", n, off)
+	}
+	if n = int(min(int64(n), f.x.Size()-off)); n <= 0 {
+		return s, nil
+	}
+	first := f.x.Find(off)
+	at := f.x.Offset(first)
+	last, zeroBytes := first, 0
+	// All are asked for before the first is waited for.
+	for end := at; ; last++ {
+		e := f.x.Entry(last)
+		if !e.Zero() {
+			s.entries = append(s.entries, f.b.acquire(e))
+		}
+		if end += int64(e.PlainLen); end >= off+int64(n) {
+			break
+		}
+	}
+	f.readAhead(first, last)
+	k := 0
+	for i := first; i <= last; i++ {
+		e := f.x.Entry(i)
+		from := int(max(off-at, 0))
+		to := int(min(off+int64(n)-at, int64(e.PlainLen)))
+		at += int64(e.PlainLen)
+		if e.Zero() {
+			zeroBytes += to - from
+			for rest := to - from; rest > 0; rest -= len(zeros) {
+				s.slices = append(s.slices, zeros[:min(rest, len(zeros))])
+			}
+			continue
+		}
+		ent := s.entries[k]
+		k++
+		if err := f.b.wait(ctx, ent); err != nil {
+			s.Release()
+			return nil, err
+		}
+		s.slices = append(s.slices, ent.data[from:to])
+	}
+	s.n = n
+	f.b.mu.Lock()
+	f.b.stats.ReadBytes += int64(n)
+	f.b.stats.ZeroBytes += int64(zeroBytes)
+	f.b.mu.Unlock()
+	return s, nil
+}
+
+// ReadAt reads like io.ReaderAt.
+func (f *File) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
+	const piece = 1 << 20
+	n := 0
+	for n < len(p) {
+		s, err := f.Spans(ctx, off+int64(n), min(len(p)-n, piece))
+		if err != nil {
+			return n, err
+		}
+		if s.Len() == 0 {
+			return n, io.EOF
+		}
+		for _, b := range s.Slices() {
+			n += copy(p[n:], b)
+		}
+		s.Release()
+	}
+	return n, nil
+}
+
+// ReaderAt returns f as an io.ReaderAt whose reads end with ctx.
+func (f *File) ReaderAt(ctx context.Context) io.ReaderAt { return readerAt{ctx, f} }
+
+type readerAt struct {
+	ctx context.Context
+	f   *File
+}
+
+func (r readerAt) ReadAt(p []byte, off int64) (int, error) { return r.f.ReadAt(r.ctx, p, off) }
+
+// readAhead asks for the blocks behind last if this looks like a sequential
+// reader: more the longer it has been one.
+func (f *File) readAhead(first, last int) {
+	depth := f.b.opt.Ahead
+	if depth <= 0 {
+		return
+	}
+	f.mu.Lock()
+	f.clock++
+	oldest := &f.streams[0]
+	var s *stream
+	for i := range f.streams {
+		c := &f.streams[i]
+		// The kernel's own read-ahead arrives a little out of order.
+		if c.used > 0 && first >= c.next-3 && first <= c.next+depth {
+			s = c
+			break
+		}
+		if c.used < oldest.used {
+			oldest = c
+		}
+	}
+	if s == nil {
+		*oldest = stream{next: last + 1, planned: last + 1, used: f.clock}
+		f.mu.Unlock()
+		return
+	}
+	s.used = f.clock
+	s.hits++
+	s.next = max(s.next, last+1)
+	from := max(s.planned, s.next)
+	to := min(s.next+min(depth, 1<<min(s.hits, 10)), f.x.Len())
+	s.planned = max(from, to)
+	f.mu.Unlock()
+	for i := from; i < to; i++ {
+		if e := f.x.Entry(i); !e.Zero() {
+			f.b.prefetch(e)
+		}
+	}
+}
