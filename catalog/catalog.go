@@ -41,6 +41,16 @@ func Open(ctx context.Context, src Source, trust *Trust, o Options) (*Catalog, e
 	return &Catalog{src: src, list: *list}, nil
 }
 
+// Load verifies the bytes of a catalog and returns it. Its targets are read
+// from src. It is for publishers, who have to know which bytes they replace.
+func Load(src Source, trust *Trust, data []byte, o Options) (*Catalog, error) {
+	list, err := Verify(trust, data, o.Now, o.Floor)
+	if err != nil {
+		return nil, err
+	}
+	return &Catalog{src: src, list: *list}, nil
+}
+
 // Version returns the catalog's version.
 func (c *Catalog) Version() uint64 { return c.list.Version }
 

@@ -161,6 +161,10 @@ func (m *Menu) Check() error {
 	return nil
 }
 
+// CheckText returns an error if s cannot be a title: it is too long or has
+// characters that consoles act on.
+func CheckText(s string) error { return printable(s, maxTitle) }
+
 // printable refuses control characters, which could repaint a console.
 func printable(s string, limit int) error {
 	if len(s) > limit {

@@ -174,3 +174,9 @@ func (f *Folder) ID() string { return f.PublicKey().ID() }
 func (f *Folder) PublicKey() catalog.Key {
 	return catalog.NewKey(f.Key.Public().(ed25519.PublicKey))
 }
+
+// Remove deletes the folder's files. It is for a key that was made a moment
+// ago and has been of no use.
+func (f *Folder) Remove() error {
+	return errors.Join(os.Remove(filepath.Join(f.Dir, KeyFile)), os.Remove(filepath.Join(f.Dir, TrustFile)))
+}

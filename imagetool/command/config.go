@@ -1,0 +1,193 @@
+package command
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/inetboot/inetboot/imagetool/keys"
+	"github.com/inetboot/inetboot/imagetool/store"
+	"github.com/inetboot/inetboot/internal/strictjson"
+)
+
+// tokenVariable is the environment variable that holds a server's token.
+const tokenVariable = "INETBOOT_TOKEN"
+
+const (
+	maxConfig = 64 << 10
+	maxToken  = 4 << 10
+)
+
+// config is what init remembers for the commands after it.
+type config struct {
+	To        string `json:"to"`
+	TokenFile string `json:"token_file,omitempty"`
+	Keys      string `json:"keys"`
+}
+
+// configFile returns where the configuration is.
+func (a *app) configFile() (string, error) {
+	if a.config != "" {
+		return a.config, nil
+	}
+	dir, err := os.UserConfigDir()
+	if err != nil {
+		return "", fmt.Errorf("find the configuration: %w: name one with --config", err)
+	}
+	return filepath.Join(dir, "inetboot", "imagetool.json"), nil
+}
+
+// loadConfig reads the configuration. That there is none is no error.
+func (a *app) loadConfig() (*config, error) {
+	name, err := a.configFile()
+	if err != nil {
+		return nil, err
+	}
+	data, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &config{}, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the configuration: %w", err)
+	}
+	var c config
+	if err := strictjson.Unmarshal(data, maxConfig, &c); err != nil {
+		return nil, fmt.Errorf("configuration %s: %w", name, err)
+	}
+	return &c, nil
+}
+
+func (a *app) saveConfig(c *config) (string, error) {
+	name, err := a.configFile()
+	if err != nil {
+		return "", err
+	}
+	data, err := json.MarshalIndent(c, "", " ")
+	if err != nil {
+		return "", fmt.Errorf("write the configuration: %w", err)
+	}
+	if err := writePrivate(name, append(data, '\n')); err != nil {
+		return "", fmt.Errorf("write the configuration: %w", err)
+	}
+	return name, nil
+}
+
+// writePrivate replaces a file that only its owner may read.
+func writePrivate(name string, data []byte) error {
+	if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(filepath.Dir(name), ".new-*") // has mode 0600
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return err
+}
+
+// where are the flags that say which store and keys to use.
+type where struct{ to, token, tokenFile, keys string }
+
+func (w *where) flags(c *cobra.Command) {
+	c.Flags().StringVar(&w.to, "to", "", "store: a directory, or a server's base URL (default: as init remembered)")
+	c.Flags().StringVar(&w.token, "token", "", "a server's token; better in a file, or in $"+tokenVariable)
+	c.Flags().StringVar(&w.tokenFile, "token-file", "", "file with a server's token (default: as init remembered)")
+	c.Flags().StringVar(&w.keys, "keys", "", "folder of the signing key (default: as init remembered)")
+}
+
+// resolve fills in what the configuration knows.
+func (w *where) resolve(c *config) {
+	if w.to == "" {
+		w.to = c.To
+	}
+	// A token belongs to the store that it was given for.
+	if w.tokenFile == "" && w.to == c.To {
+		w.tokenFile = c.TokenFile
+	}
+	if w.keys == "" {
+		w.keys = c.Keys
+	}
+}
+
+// readToken returns the token: --token, the environment, or the file.
+func (w *where) readToken() (string, error) {
+	if w.token != "" {
+		return w.token, nil
+	}
+	if t := os.Getenv(tokenVariable); t != "" {
+		return strings.TrimSpace(t), nil
+	}
+	if w.tokenFile == "" {
+		return "", nil
+	}
+	data, err := os.ReadFile(w.tokenFile)
+	if err != nil {
+		return "", fmt.Errorf("%w: read the token: %w", store.ErrUnauthorized, err)
+	}
+	if len(data) > maxToken {
+		return "", fmt.Errorf("%w: %s is no token file: %d bytes", store.ErrUnauthorized, w.tokenFile, len(data))
+	}
+	return strings.TrimSpace(string(data)), nil
+}
+
+// open returns the store.
+func (w *where) open(create bool) (store.Store, error) {
+	if w.to == "" {
+		return nil, &usageError{errors.New("which store? Name it with --to, or run imagetool init first")}
+	}
+	token := ""
+	if store.IsURL(w.to) {
+		var err error
+		if token, err = w.readToken(); err != nil {
+			return nil, err
+		}
+	}
+	return store.Open(w.to, token, create)
+}
+
+// defaultKeys returns where init makes keys if not told.
+func (a *app) defaultKeys() (string, error) {
+	name, err := a.configFile()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(filepath.Dir(name), "keys"), nil
+}
+
+// load returns the store and the keys that a command uses.
+func (a *app) load(w *where) (store.Store, *keys.Folder, error) {
+	c, err := a.loadConfig()
+	if err != nil {
+		return nil, nil, err
+	}
+	w.resolve(c)
+	st, err := w.open(false)
+	if err != nil {
+		return nil, nil, err
+	}
+	if w.keys == "" {
+		if w.keys, err = a.defaultKeys(); err != nil {
+			return nil, nil, err
+		}
+	}
+	k, err := keys.Load(w.keys)
+	if err != nil {
+		return nil, nil, err
+	}
+	return st, k, nil
+}

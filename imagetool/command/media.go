@@ -1,0 +1,138 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/inetboot/inetboot/imagetool/keys"
+	"github.com/inetboot/inetboot/imagetool/media"
+	"github.com/inetboot/inetboot/imagetool/store"
+	"github.com/inetboot/inetboot/internal/site"
+)
+
+type mediaOptions struct {
+	iso, out, cpio, trust, keys, ca string
+	site                            site.Site
+	timeout                         int
+}
+
+func (a *app) mediaCommand() *cobra.Command {
+	var o mediaOptions
+	c := &cobra.Command{
+		Use:   "media --iso FILE --url URL… -o FILE",
+		Short: "Make a boot medium for your store",
+		Long: `Media copies a boot medium and writes the URLs of your store and your public
+key into it. The copy boots as CD and as USB stick. --cpio writes the same as a
+small archive, to be loaded behind vmlinuz and initramfs.xz by GRUB, pxelinux,
+iPXE or QEMU.`,
+		Example: `  imagetool media --iso build/inetboot.iso --url http://boot.example.org/ -o my.iso
+  imagetool media --iso build/inetboot.iso --url http://10.0.0.1/ --url https://boot.example.org/ \
+      --entry debian-12 --timeout 0 -o unattended.iso
+  imagetool media --url http://10.0.0.1/ --cpio site.cpio`,
+		Args: args(cobra.NoArgs),
+	}
+	f := c.Flags()
+	f.StringVar(&o.iso, "iso", "", "medium to copy")
+	f.StringVarP(&o.out, "output", "o", "", "file, or device, to write the copy to")
+	f.StringVar(&o.cpio, "cpio", "", "file to write the bare archive to")
+	f.StringArrayVar(&o.site.URLs, "url", nil, "base URL of the store, best first (default: the store that init remembered, if it is a server)")
+	f.StringVar(&o.site.Entry, "entry", "", "id of the menu entry to boot unattended")
+	f.IntVar(&o.timeout, "timeout", 0, "seconds until the default entry boots: 0 at once, -1 never (default: the menu's)")
+	f.StringVar(&o.site.Proxy, "proxy", "", "HTTP proxy, as http://[user:password@]host:port")
+	f.StringArrayVar(&o.site.Nameservers, "nameserver", nil, "IP address of a name server (default: the network's own)")
+	f.StringVar(&o.ca, "ca", "", "PEM file of certificates that sign the servers' certificates")
+	f.StringVar(&o.trust, "trust", "", "trust file (default: the one in the key folder)")
+	f.StringVar(&o.keys, "keys", "", "folder of the signing key (default: as init remembered)")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		if f.Changed("timeout") {
+			o.site.Timeout = &o.timeout
+		}
+		return a.runMedia(c.Context(), &o)
+	}
+	return c
+}
+
+func (a *app) runMedia(ctx context.Context, o *mediaOptions) error {
+	switch {
+	case o.cpio == "" && o.iso == "":
+		return &usageError{errors.New("name a medium with --iso and a file with -o, or a file with --cpio")}
+	case (o.iso == "") != (o.out == ""):
+		return &usageError{errors.New("--iso and -o belong together")}
+	}
+	c, err := a.loadConfig()
+	if err != nil {
+		return err
+	}
+	if len(o.site.URLs) == 0 {
+		if !store.IsURL(c.To) {
+			return &usageError{errors.New("which URLs do machines find the store at? Name them with --url")}
+		}
+		o.site.URLs = []string{c.To}
+	}
+	if o.keys == "" {
+		o.keys = c.Keys
+	}
+	if o.keys == "" {
+		if o.keys, err = a.defaultKeys(); err != nil {
+			return err
+		}
+	}
+	if o.trust == "" {
+		o.trust = trustFile(o.keys)
+	}
+	trust, err := keys.LoadTrust(o.trust)
+	if err != nil {
+		return err
+	}
+	data, err := trust.Marshal()
+	if err != nil {
+		return err
+	}
+	if o.ca != "" {
+		pem, err := os.ReadFile(o.ca)
+		if err != nil {
+			return fmt.Errorf("read the certificates: %w", err)
+		}
+		o.site.CA = string(pem)
+	}
+	archive, err := site.Archive(&o.site, data)
+	if err != nil {
+		if errors.Is(err, site.ErrInvalid) {
+			return &usageError{err}
+		}
+		return err
+	}
+	var files []string
+	if o.cpio != "" {
+		if err := media.WriteArchive(o.cpio, archive); err != nil {
+			return err
+		}
+		files = append(files, filepath.Clean(o.cpio))
+	}
+	if o.iso != "" {
+		if err := media.Personalise(ctx, o.iso, o.out, archive); err != nil {
+			return err
+		}
+		files = append(files, filepath.Clean(o.out))
+	}
+	if a.json {
+		return a.writeJSON(map[string]any{"files": files, "urls": o.site.URLs, "keys": trustIDs(trust.Keys)})
+	}
+	for _, f := range files {
+		a.say("%s boots from %s", f, o.site.URLs[0])
+	}
+	return nil
+}
+
+func trustIDs[K any](m map[string]K) []string {
+	ids := make([]string, 0, len(m))
+	for id := range m {
+		ids = append(ids, id)
+	}
+	return ids
+}

@@ -1,0 +1,47 @@
+package initramfs
+
+// What a target's initramfs is made of. It has one task: to reach the store
+// over a wired network and to mount the root from there.
+
+// essential are the modules without which a root cannot be mounted. The
+// crc32c providers are soft dependencies of libcrc32c, which some kernels do
+// not list.
+var essential = []string{
+	"fuse", "loop", "erofs", "overlay", "libcrc32c", "crc32c_generic", "crc32c_intel", "crc32c-x86_64", "crc32_ce",
+	"af_packet",
+}
+
+// mustHave are those of essential without which nothing works at all.
+var mustHave = []string{"fuse", "loop", "erofs", "overlay"}
+
+// network are the modules that reach a network, beside whole folders.
+var network = []string{
+	"virtio_pci", "virtio_mmio", "virtio_net", "vmxnet3", "xen-netfront", "hv_vmbus", "hv_netvsc", "pci-hyperv",
+	"xhci_pci", "xhci_pci_renesas", "xhci_plat_hcd", "ehci_pci", "ehci_hcd", "ohci_pci", "ohci_hcd", "uhci_hcd",
+	"mii", "mdio", "usbcore",
+}
+
+// networkFolders hold drivers of wired network adapters.
+var networkFolders = []string{
+	"kernel/drivers/net/ethernet", "kernel/drivers/net/usb", "kernel/drivers/net/phy", "kernel/drivers/net/mdio",
+	"kernel/drivers/net/pcs",
+}
+
+// leftOut are drivers of server adapters of 10 Gbit/s and more that boot
+// media cannot drive, so no machine arrives here through them. They would be
+// more than half of the initramfs, which each boot downloads and unpacks.
+var leftOut = []string{
+	"kernel/drivers/net/ethernet/brocade", "kernel/drivers/net/ethernet/cavium", "kernel/drivers/net/ethernet/chelsio",
+	"kernel/drivers/net/ethernet/cisco", "kernel/drivers/net/ethernet/emulex", "kernel/drivers/net/ethernet/fungible",
+	"kernel/drivers/net/ethernet/huawei", "kernel/drivers/net/ethernet/mellanox", "kernel/drivers/net/ethernet/netronome",
+	"kernel/drivers/net/ethernet/pensando", "kernel/drivers/net/ethernet/qlogic", "kernel/drivers/net/ethernet/sfc",
+	"kernel/drivers/net/ethernet/broadcom/bnx2x", "kernel/drivers/net/ethernet/broadcom/bnxt",
+	"kernel/drivers/net/ethernet/marvell/prestera", "kernel/drivers/net/ethernet/marvell/octeontx2",
+}
+
+// mediaDrivers are the network drivers of the boot media. A machine that
+// arrives by one that the image lacks would be stuck.
+var mediaDrivers = []string{
+	"virtio_net", "e1000", "e1000e", "igb", "igc", "r8169", "8139too", "8139cp", "tg3", "bnx2", "pcnet32", "ne2k-pci",
+	"sky2", "alx", "atl1c", "forcedeth", "vmxnet3", "ena", "r8152", "ax88179_178a", "cdc_ether", "cdc_ncm", "rndis_host",
+}

@@ -1,0 +1,390 @@
+// Package push publishes images: from the tree of an operating system to
+// files in a store and an entry in the signed catalog.
+//
+// The catalog is the last thing that is written, so readers see either all
+// of an image or nothing of it, whenever a push ends.
+package push
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/inetboot/inetboot/blockfs/cut"
+	"github.com/inetboot/inetboot/blockfs/index"
+	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/imagetool/initramfs"
+	"github.com/inetboot/inetboot/imagetool/kernel"
+	"github.com/inetboot/inetboot/imagetool/keys"
+	"github.com/inetboot/inetboot/imagetool/root"
+	"github.com/inetboot/inetboot/imagetool/source"
+	"github.com/inetboot/inetboot/imagetool/store"
+	"github.com/inetboot/inetboot/internal/digest"
+	"github.com/inetboot/inetboot/internal/storepath"
+)
+
+// ErrExists is wrapped when there is an image of the same name and version
+// with other content.
+var ErrExists = errors.New("there is another image of this name and version")
+
+const (
+	maxKernel    = 256 << 20
+	maxOSRelease = 64 << 10
+	maxKnown     = 2_000_000 // blocks of other images that are remembered
+	maxIndexSize = 64 << 20  // of other images' indexes that are read
+)
+
+// Reporter is told how a push goes on.
+type Reporter interface {
+	Begin(what string, total int64) // total bytes; ends what was before
+	Add(n int64)                    // safe for concurrent use
+	End()
+	Note(text string)
+}
+
+// Options says what to push.
+type Options struct {
+	Source        string // directory or tarball
+	Name, Version string
+	Arch          string // as GOARCH; "": the kernel's
+	Title         string // "": from os-release
+	HelpText      string
+	Cmdline       string
+	KernelVersion string // "": the newest
+	Program       string // blockfs; "": found
+	Level         int    // of zstd
+	Default       bool
+	Replace       bool
+	TempDir       string
+	Lifetime      time.Duration // 0: as before
+}
+
+// Result is what a push did.
+type Result struct {
+	Name      string           `json:"name"`
+	Version   string           `json:"version"`
+	Entry     string           `json:"entry"`
+	Catalog   uint64           `json:"catalog"` // version; 0 if nothing had to be changed
+	Unchanged bool             `json:"unchanged"`
+	Manifest  catalog.Manifest `json:"manifest"`
+	Sent      int64            `json:"blocks_sent"`
+	SentBytes int64            `json:"bytes_sent"`
+	Plain     int64            `json:"bytes_plain"`
+	Seconds   float64          `json:"seconds"`
+}
+
+// Push publishes an image.
+func Push(ctx context.Context, st store.Store, k *keys.Folder, o Options, rep Reporter) (_ *Result, err error) {
+	start := time.Now()
+	program, err := initramfs.FindProgram(o.Program)
+	if err != nil {
+		return nil, err
+	}
+	old, _, err := Load(ctx, st, k.Trust)
+	if err != nil {
+		return nil, err
+	}
+	// Better to hear about a wrong token now than after reading it all.
+	if _, err := st.Missing(ctx, []string{storepath.Block(digest.Of(nil))}); err != nil {
+		return nil, err
+	}
+
+	reported := int64(-1)
+	t, err := source.Open(ctx, o.Source, source.Options{TempDir: o.TempDir, Progress: func(done, total int64) {
+		if reported < 0 {
+			rep.Begin("read "+o.Source, total)
+			reported = 0
+		}
+		rep.Add(done - reported)
+		reported = done
+	}})
+	rep.End()
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, t.Close()) }()
+	for _, n := range t.Notes {
+		rep.Note(n)
+	}
+	kern, err := kernel.Find(t, o.KernelVersion, o.Arch)
+	if err != nil {
+		return nil, err
+	}
+	if o.Title == "" {
+		o.Title = defaultTitle(t, o)
+	}
+	plan, err := root.NewPlan(t)
+	if err != nil {
+		return nil, err
+	}
+
+	up, err := newUploader(st, o.Level, rep.Add)
+	if err != nil {
+		return nil, err
+	}
+	if err := remember(ctx, st, old, o.Name, up); err != nil {
+		return nil, err
+	}
+	b := &built{}
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return b.boot(gctx, t, kern, program) })
+	g.Go(func() error { return b.root(gctx, plan, up, o.TempDir, rep) })
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	rep.End()
+	for _, n := range b.initrd.Notes {
+		rep.Note(n)
+	}
+
+	m := b.manifest(o, kern)
+	if err := m.Check(); err != nil {
+		return nil, err
+	}
+	res := &Result{
+		Name: o.Name, Version: o.Version, Entry: EntryID(o.Name, o.Version), Manifest: m,
+		Sent: up.sent.Load(), SentBytes: up.sentBytes.Load(),
+	}
+	for _, f := range m.Root.Files {
+		res.Plain += f.Size
+	}
+	if err := b.upload(ctx, st); err != nil {
+		return nil, err
+	}
+	res.Catalog, err = Publish(ctx, st, k, o.Lifetime, func(e *Edition) error { return addImage(ctx, e, &m, o, res) })
+	if errors.Is(err, ErrUnchanged) {
+		res.Unchanged, err = true, nil
+	}
+	res.Seconds = time.Since(start).Seconds()
+	return res, err
+}
+
+// built collects the parts of an image.
+type built struct {
+	kernel []byte
+	initrd *initramfs.Result
+	files  []*fileResult
+}
+
+// boot reads the kernel and builds the initramfs.
+func (b *built) boot(ctx context.Context, t *source.Tree, k *kernel.Kernel, program string) (err error) {
+	if b.kernel, err = t.ReadEntry(k.Image, maxKernel); err != nil {
+		return err
+	}
+	data, err := initramfs.ReadProgram(program, k.Arch)
+	if err != nil {
+		return err
+	}
+	b.initrd, err = initramfs.Build(ctx, t, k, data)
+	return err
+}
+
+// root writes the root's files as blocks.
+func (b *built) root(ctx context.Context, plan *root.Plan, up *uploader, temp string, rep Reporter) error {
+	f, err := os.CreateTemp(temp, "inetboot-meta-*")
+	if err != nil {
+		return fmt.Errorf("%w: %w", source.ErrNoRoom, err)
+	}
+	defer f.Close()
+	_ = os.Remove(f.Name())
+	if err := plan.Meta(f); err != nil {
+		return noRoom(err)
+	}
+	size, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return fmt.Errorf("measure the metadata: %w", err)
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return fmt.Errorf("read the metadata: %w", err)
+	}
+	rep.Begin("push", size+plan.DataSize())
+	meta, err := up.file(ctx, "meta", cut.Pages(f), index.CutPages)
+	if err != nil {
+		return err
+	}
+	b.files = append(b.files, meta)
+	if plan.DataSize() == 0 {
+		return fmt.Errorf("%w: no file has any content", source.ErrUnreadable)
+	}
+	r := plan.Data(ctx)
+	defer r.Close()
+	data, err := up.file(ctx, "data", cut.Pages(r), index.CutPages)
+	if err != nil {
+		return err
+	}
+	b.files = append(b.files, data)
+	return nil
+}
+
+// upload stores what the manifest names beside blocks.
+func (b *built) upload(ctx context.Context, st store.Store) error {
+	type whole struct {
+		path string
+		data []byte
+	}
+	var list []whole
+	for _, f := range b.files {
+		list = append(list, whole{storepath.Index(digest.Of(f.index)), f.index})
+	}
+	for _, d := range [][]byte{b.kernel, b.initrd.Data} {
+		list = append(list, whole{storepath.File(digest.Of(d)), d})
+	}
+	paths := make([]string, len(list))
+	for i, w := range list {
+		paths[i] = w.path
+	}
+	missing, err := st.Missing(ctx, paths)
+	if err != nil {
+		return err
+	}
+	for _, w := range list {
+		for _, p := range missing {
+			if p != w.path {
+				continue
+			}
+			if err := st.Put(ctx, w.path, bytes.NewReader(w.data), int64(len(w.data))); err != nil {
+				return err
+			}
+			break
+		}
+	}
+	return nil
+}
+
+func (b *built) manifest(o Options, k *kernel.Kernel) catalog.Manifest {
+	m := catalog.Manifest{
+		Format: catalog.ManifestFormat, Name: o.Name, Version: o.Version, Arch: k.Arch,
+		Created: time.Now().UTC().Truncate(time.Second),
+		Kernel:  catalog.Kernel{Blob: digest.BlobOf(b.kernel), Release: k.Release},
+		Initrd:  digest.BlobOf(b.initrd.Data),
+		Cmdline: o.Cmdline,
+		Root:    catalog.Root{Type: "erofs"},
+		Needs:   catalog.Needs{Memory: Memory(int64(len(b.kernel)), int64(len(b.initrd.Data)), b.initrd.Unpacked)},
+	}
+	for _, f := range b.files {
+		m.Root.Files = append(m.Root.Files, catalog.RootFile{
+			Name: f.name, Size: f.size, Stored: f.stored, Blocks: f.blocks, Index: digest.BlobOf(f.index),
+		})
+	}
+	return m
+}
+
+// Memory estimates how many bytes of memory a machine needs to boot an image:
+// the kernel, which is about four times as large when it runs; the initramfs
+// twice, packed and unpacked, for both are there for a moment; and 192 MiB for
+// the block cache, the overlay and an init system. The sum is rounded up to
+// 16 MiB.
+func Memory(kernel, initrd, unpacked int64) int64 {
+	const run, step = 192 << 20, 16 << 20
+	sum := 4*kernel + initrd + unpacked + run
+	return (sum + step - 1) / step * step
+}
+
+// remember tells up of the blocks that other images of the store have, if
+// the store still has them. So an update neither compresses nor sends what did
+// not change, and blocks keep the stored length that they are listed with.
+func remember(ctx context.Context, st store.Store, c *catalog.Catalog, name string, up *uploader) error {
+	lengths := make(map[digest.SHA256]int)
+	for _, target := range imageTargets(c, name) {
+		img, err := c.Image(ctx, target)
+		if err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			continue // an image that cannot be read is no reason not to publish another
+		}
+		for _, f := range img.Manifest().Root.Files {
+			if f.Index.Size > maxIndexSize || len(lengths)+int(f.Index.Size/index.EntryLength) > maxKnown {
+				continue
+			}
+			data, err := st.Read(ctx, storepath.Index(f.Index.SHA256), nil, f.Index.Size, func(b []byte) error { return f.Index.SHA256.Check("index", b) })
+			if err != nil {
+				if ctx.Err() != nil {
+					return ctx.Err()
+				}
+				continue
+			}
+			x, err := index.Parse(data)
+			if err != nil {
+				continue
+			}
+			for i := range x.Len() {
+				if e := x.Entry(i); !e.Zero() {
+					lengths[e.SHA256] = e.StoredLen
+				}
+			}
+		}
+	}
+	paths := make([]string, 0, len(lengths))
+	for sum := range lengths {
+		paths = append(paths, storepath.Block(sum))
+	}
+	missing, err := st.Missing(ctx, paths)
+	if err != nil {
+		return err
+	}
+	for _, p := range missing {
+		if _, sum, ok := storepath.Parse(p); ok {
+			delete(lengths, sum)
+		}
+	}
+	for sum, n := range lengths {
+		up.known(sum, n)
+	}
+	return nil
+}
+
+// imageTargets lists the manifests of a catalog, those of name first.
+func imageTargets(c *catalog.Catalog, name string) []string {
+	var same, others []string
+	for _, n := range c.Names() {
+		switch {
+		case strings.HasPrefix(n, "images/"+name+"/"):
+			same = append(same, n)
+		case strings.HasPrefix(n, "images/"):
+			others = append(others, n)
+		}
+	}
+	return append(same, others...)
+}
+
+// defaultTitle returns what the tree's os-release calls it (os-release(5)).
+func defaultTitle(t *source.Tree, o Options) string {
+	for _, p := range []string{"etc/os-release", "usr/lib/os-release"} {
+		data, err := t.ReadFile(p, maxOSRelease)
+		if err != nil {
+			continue
+		}
+		if title := prettyName(data); title != "" {
+			return title
+		}
+	}
+	return o.Name + " " + o.Version
+}
+
+func prettyName(data []byte) string {
+	s := bufio.NewScanner(bytes.NewReader(data))
+	for s.Scan() {
+		v, ok := strings.CutPrefix(strings.TrimSpace(s.Text()), "PRETTY_NAME=")
+		if !ok {
+			continue
+		}
+		if len(v) > 1 && (v[0] == '"' || v[0] == '\'') && v[len(v)-1] == v[0] {
+			v = v[1 : len(v)-1]
+		}
+		v = strings.NewReplacer(`\"`, `"`, `\$`, "$", "\\`", "`", `\\`, `\`).Replace(v)
+		if len(v) > 200 || catalog.CheckText(v) != nil {
+			return ""
+		}
+		return v
+	}
+	return ""
+}
