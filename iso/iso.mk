@@ -1,0 +1,33 @@
+# The boot media. Included by the Makefile at the top.
+
+ISO_DEPS := linux-source-6.1 gcc make bc bison flex libelf-dev libssl-dev rsync kmod cpio xz-utils \
+	grub-common grub-pc-bin grub-efi-amd64-bin xorriso mtools
+
+KERNEL_TARBALL ?=
+PREBOOT_TAGS   := nethttpomithttp2
+PREBOOT_SOURCES := $(shell find preboot catalog internal -name '*.go' -not -name '*_test.go' 2>/dev/null)
+ISO_SOURCES    := $(shell find iso internal/site internal/newc -name '*.go' -not -name '*_test.go') $(wildcard iso/media/*.cfg iso/kernel/*.config)
+
+# The moment of the newest commit: a machine's clock cannot be earlier.
+BUILD_UNIX := $(shell git log -1 --format=%ct 2>/dev/null || echo 1700000000)
+
+$(BUILD)/iso: $(ISO_SOURCES) go.mod go.sum | $(BUILD)
+	@echo "build: $@"
+	CGO_ENABLED=0 $(GO) build -trimpath -o $@ ./iso
+
+$(BUILD)/vmlinuz: $(BUILD)/iso | $(BUILD)
+	@$(BUILD)/iso kernel $(if $(KERNEL_TARBALL),--tarball $(KERNEL_TARBALL)) -o $@
+
+$(BUILD)/preboot: $(PREBOOT_SOURCES) go.mod go.sum | $(BUILD)
+	@echo "build: $@"
+	CGO_ENABLED=0 $(GO) build -trimpath -tags $(PREBOOT_TAGS) -ldflags='-s -w -buildid=' -o $@ ./preboot
+
+$(BUILD)/initramfs.xz: $(BUILD)/iso $(BUILD)/preboot
+	@$(BUILD)/iso initramfs --preboot $(BUILD)/preboot -o $@
+
+$(BUILD)/inetboot.iso: $(BUILD)/iso $(BUILD)/vmlinuz $(BUILD)/initramfs.xz
+	@$(BUILD)/iso media --kernel $(BUILD)/vmlinuz --initramfs $(BUILD)/initramfs.xz -o $@
+
+.PHONY: iso
+iso: deps ## Build the boot media: build/inetboot.iso, build/vmlinuz, build/initramfs.xz
+	@$(MAKE) $(BUILD)/inetboot.iso

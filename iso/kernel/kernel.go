@@ -1,0 +1,207 @@
+// Package kernel builds the Linux kernel of the boot media from Debian's
+// source package, configured for size, and keeps the result in a cache that
+// is keyed by everything that goes into it.
+package kernel
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+)
+
+//go:embed inetboot.config
+var fragment []byte
+
+// xzWrapper replaces the kernel's choice of xz options, which is the default
+// preset, by the smallest that its decompressor reads.
+const xzWrapper = `#!/bin/bash
+args=()
+for a in "$@"; do
+	case $a in --lzma2=*) a=--lzma2=preset=9e,nice=273,lc=4,pb=0,dict=32MiB;; esac
+	args+=("$a")
+done
+exec xz "${args[@]}"
+`
+
+// DefaultTarball is where Debian's linux-source-6.1 puts the source.
+const DefaultTarball = "/usr/src/linux-source-6.1.tar.xz"
+
+// Options says what to build from, and where to.
+type Options struct {
+	Tarball string    // kernel source; "": DefaultTarball
+	Cache   string    // folder for finished kernels and for building
+	Out     string    // the file to write
+	Log     io.Writer // progress
+}
+
+// Build writes the kernel to o.Out, from the cache if it was built before.
+func Build(ctx context.Context, o Options) error {
+	if o.Tarball == "" {
+		o.Tarball = DefaultTarball
+	}
+	want, err := parseFragment(fragment)
+	if err != nil {
+		return err
+	}
+	key, err := cacheKey(o.Tarball)
+	if err != nil {
+		return err
+	}
+	cached := filepath.Join(o.Cache, "kernel-"+key)
+	if _, err := os.Stat(cached); errors.Is(err, os.ErrNotExist) {
+		if err := build(ctx, o, want, cached); err != nil {
+			return err
+		}
+	} else if err != nil {
+		return fmt.Errorf("look for a built kernel: %w", err)
+	} else {
+		fmt.Fprintf(o.Log, "kernel: unchanged, taken from %s\n", cached)
+	}
+	data, err := os.ReadFile(cached)
+	if err != nil {
+		return fmt.Errorf("read the built kernel: %w", err)
+	}
+	if err := os.WriteFile(o.Out, data, 0o644); err != nil {
+		return fmt.Errorf("write the kernel: %w", err)
+	}
+	return nil
+}
+
+func cacheKey(tarball string) (string, error) {
+	f, err := os.Open(tarball)
+	if err != nil {
+		return "", fmt.Errorf("open the kernel's source (install linux-source-6.1, or set KERNEL_TARBALL): %w", err)
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", fmt.Errorf("read the kernel's source: %w", err)
+	}
+	h.Write(fragment)
+	io.WriteString(h, xzWrapper)
+	return hex.EncodeToString(h.Sum(nil)[:8]), nil
+}
+
+func build(ctx context.Context, o Options, want map[string]string, cached string) error {
+	if err := os.MkdirAll(o.Cache, 0o755); err != nil {
+		return fmt.Errorf("make the cache folder: %w", err)
+	}
+	work, err := os.MkdirTemp(o.Cache, "kernel-work-*")
+	if err != nil {
+		return fmt.Errorf("make a folder to build in: %w", err)
+	}
+	defer os.RemoveAll(work)
+
+	fmt.Fprintf(o.Log, "kernel: unpacking %s\n", o.Tarball)
+	tree := filepath.Join(work, "linux")
+	if err := os.Mkdir(tree, 0o755); err != nil {
+		return err
+	}
+	if err := command(ctx, work, io.Discard, "tar", "-xf", o.Tarball, "-C", tree, "--strip-components=1"); err != nil {
+		return fmt.Errorf("unpack the kernel's source: %w", err)
+	}
+	xz := filepath.Join(work, "xz-small")
+	if err := os.WriteFile(xz, []byte(xzWrapper), 0o755); err != nil {
+		return err
+	}
+	if err := os.WriteFile(filepath.Join(work, "fragment"), fragment, 0o644); err != nil {
+		return err
+	}
+	for _, args := range [][]string{
+		{"make", "-s", "tinyconfig"},
+		{"scripts/kconfig/merge_config.sh", "-m", ".config", "../fragment"},
+		{"make", "-s", "olddefconfig"},
+	} {
+		if err := command(ctx, tree, io.Discard, args[0], args[1:]...); err != nil {
+			return fmt.Errorf("configure the kernel: %w", err)
+		}
+	}
+	conf, err := os.ReadFile(filepath.Join(tree, ".config"))
+	if err != nil {
+		return fmt.Errorf("configure the kernel: %w", err)
+	}
+	got, err := parseFragment(conf)
+	if err != nil {
+		return err
+	}
+	if err := checkConfig(want, got); err != nil {
+		return err
+	}
+
+	start := time.Now()
+	fmt.Fprintf(o.Log, "kernel: compiling on %d processors, a few minutes, once\n", runtime.NumCPU())
+	log := &progress{out: o.Log, every: 15 * time.Second, start: start}
+	err = command(ctx, tree, log, "make", "-j"+strconv.Itoa(runtime.NumCPU()), "XZ="+xz,
+		"KBUILD_BUILD_TIMESTAMP=2023-11-14", "KBUILD_BUILD_USER=inetboot", "KBUILD_BUILD_HOST=inetboot", "KBUILD_BUILD_VERSION=1", "bzImage")
+	if err != nil {
+		return fmt.Errorf("compile the kernel: %w", err)
+	}
+	image, err := os.ReadFile(filepath.Join(tree, "arch/x86/boot/bzImage"))
+	if err != nil {
+		return fmt.Errorf("compile the kernel: %w", err)
+	}
+	partial := filepath.Join(work, "bzImage")
+	if err := os.WriteFile(partial, image, 0o644); err != nil {
+		return fmt.Errorf("keep the kernel: %w", err)
+	}
+	if err := os.Rename(partial, cached); err != nil {
+		return fmt.Errorf("keep the kernel: %w", err)
+	}
+	fmt.Fprintf(o.Log, "kernel: %d bytes after %.0f s\n", len(image), time.Since(start).Seconds())
+	return nil
+}
+
+// command runs a program in dir; what it printed last is in the error.
+func command(ctx context.Context, dir string, out io.Writer, name string, args ...string) error {
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "LC_ALL=C")
+	var tail tailBuffer
+	cmd.Stdout = io.MultiWriter(out, &tail)
+	cmd.Stderr = &tail
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", strings.Join(append([]string{name}, args...), " "), err, tail.data)
+	}
+	return nil
+}
+
+// tailBuffer keeps the last few kilobytes.
+type tailBuffer struct{ data []byte }
+
+func (t *tailBuffer) Write(p []byte) (int, error) {
+	const most = 4 << 10
+	t.data = append(t.data, p...)
+	if len(t.data) > most {
+		t.data = append(t.data[:0], t.data[len(t.data)-most:]...)
+	}
+	return len(p), nil
+}
+
+// progress turns a line a file into a line now and then.
+type progress struct {
+	out         io.Writer
+	start, last time.Time
+	every       time.Duration
+	files       int
+}
+
+func (p *progress) Write(b []byte) (int, error) {
+	p.files += bytes.Count(b, []byte("\n"))
+	if now := time.Now(); now.Sub(p.last) >= p.every {
+		p.last = now
+		fmt.Fprintf(p.out, "kernel: %4d steps after %3.0f s\n", p.files, now.Sub(p.start).Seconds())
+	}
+	return len(b), nil
+}
