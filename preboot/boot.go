@@ -1,0 +1,187 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/internal/handoff"
+	"github.com/inetboot/inetboot/preboot/boot"
+	"github.com/inetboot/inetboot/preboot/console"
+	"github.com/inetboot/inetboot/preboot/download"
+	"github.com/inetboot/inetboot/preboot/system"
+)
+
+// errCancelled says that a person has gone back to the menu.
+var errCancelled = errors.New("cancelled")
+
+// errArch is wrapped when an image is for other machines.
+var errArch = errors.New("wrong architecture")
+
+// boot starts the image of an entry. It returns only with an error.
+func (s *session) boot(ctx context.Context, e *catalog.Entry) error {
+	s.say("starting %s", e.ID)
+	img, err := s.store.catalog.Image(ctx, e.Image)
+	if err != nil {
+		return part("manifest", err)
+	}
+	man := img.Manifest()
+	if man.Arch != runtime.GOARCH {
+		return part("manifest", fmt.Errorf("%w: the image is for %s, this machine is %s", errArch, man.Arch, runtime.GOARCH))
+	}
+	s.say("%s %s: kernel %s of %s, initrd of %s", man.Name, man.Version, man.Kernel.Release, size(man.Kernel.Size), size(man.Initrd.Size))
+	mem, err := download.ReadMemory("/proc/iomem", "/proc/meminfo")
+	if err == nil {
+		err = mem.Check(img)
+	}
+	if err != nil {
+		return part("memory", err)
+	}
+	cmdline, err := boot.CommandLine(img, e.Cmdline, s.set.Pass, s.id)
+	if err != nil {
+		return part("command line", err)
+	}
+	files, err := s.fetch(ctx, img)
+	if err != nil {
+		return err
+	}
+	defer files.Close()
+	if err := s.handOver(img, files, cmdline); err != nil {
+		return err
+	}
+	return s.jump(e)
+}
+
+// fetch downloads an image and shows how far it is. Escape goes back.
+func (s *session) fetch(ctx context.Context, img *catalog.Image) (*download.Files, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var now atomic.Pointer[download.Sizes]
+	shown := make(chan struct{})
+	go func() {
+		defer close(shown)
+		tick := time.NewTicker(time.Second)
+		defer tick.Stop()
+		begin := time.Now()
+		var r rate
+		for {
+			select {
+			case k := <-s.con.Keys():
+				if k == console.Escape {
+					cancel(errCancelled)
+				}
+			case t := <-tick.C:
+				if n := now.Load(); n != nil {
+					s.con.Progress(progressLine(*n, r.at(n.Done(), t.Sub(begin))))
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	begin := time.Now()
+	files, err := download.Fetch(ctx, s.store.client, img, func(n download.Sizes) { now.Store(&n) }, s.line.mark)
+	cancel(nil)
+	<-shown
+	s.con.Progress("")
+	if err != nil {
+		return nil, part("download", err)
+	}
+	n := files.Kernel.Size() + files.Initrd.Size()
+	took := max(time.Since(begin), time.Millisecond)
+	s.say("downloaded and verified %s in %.1f s, %s/s", size(n), took.Seconds(), size(int64(float64(n)/took.Seconds())))
+	return files, nil
+}
+
+// handOver gives the verified files to the kernel, the initrd with the handoff
+// behind it.
+func (s *session) handOver(img *catalog.Image, files *download.Files, cmdline string) error {
+	s.line.mark("kexec")
+	c := s.net.Config()
+	if c == nil {
+		return part("network", errors.New("the connection is gone"))
+	}
+	h := newHandoff(img, c.Network, s.id, s.line.stages())
+	h.Mirrors, h.Proxy, h.CA = s.store.client.URLs(), s.set.Proxy, s.set.CA
+	archive, err := h.Archive(files.Indexes...)
+	if err != nil {
+		return part("handoff", err)
+	}
+	if err := files.Initrd.Append(archive); err != nil {
+		return part("initrd", err)
+	}
+	kernel, err := files.Kernel.ReadOnly()
+	if err != nil {
+		return part("kernel", err)
+	}
+	defer kernel.Close()
+	initrd, err := files.Initrd.ReadOnly()
+	if err != nil {
+		return part("initrd", err)
+	}
+	defer initrd.Close()
+	s.say("command line: %s", cmdline)
+	if err := boot.Load(kernel, initrd, cmdline); err != nil {
+		return part("kernel", err)
+	}
+	s.say("kernel and initrd are loaded (kexec_file_load)")
+	return nil
+}
+
+// newHandoff says what the catalog and the network say. Who calls it adds the
+// store's mirrors.
+func newHandoff(img *catalog.Image, network handoff.Network, id string, stages []handoff.Stage) *handoff.Handoff {
+	man := img.Manifest()
+	h := &handoff.Handoff{
+		BootID:  id,
+		Network: network,
+		Image:   handoff.Image{Name: man.Name, Version: man.Version, Arch: man.Arch, Manifest: img.Digest()},
+		Root:    handoff.Root{Type: man.Root.Type},
+		Stages:  stages,
+	}
+	for _, f := range man.Root.Files {
+		h.Root.Files = append(h.Root.Files, handoff.RootFile{Name: f.Name, Size: f.Size, Index: f.Index})
+	}
+	return h
+}
+
+// jump starts what is loaded: links down first, so that no card writes into
+// the next kernel's memory; consoles as they were.
+func (s *session) jump(e *catalog.Entry) error {
+	if err := s.net.Down(); err != nil {
+		s.say("%v", err)
+	}
+	s.say("leaving for %s", e.ID)
+	flush(s.con)
+	s.con.Close()
+	err := boot.Exec()
+	// The consoles are gone; the supervisor opens them anew and says this.
+	panic(fmt.Sprintf("%s was loaded but did not start: %v", e.ID, err))
+}
+
+// diskPause is how long the person has to take the medium out.
+const diskPause = 10 * time.Second
+
+// localDisk restarts the machine, which is all that can be done from here: no
+// firmware takes a boot back.
+func (s *session) localDisk(ctx context.Context) error {
+	s.say("this machine restarts in %d s: take the boot medium out now, or choose the disk in the firmware's boot menu (Esc: back)", diskPause/time.Second)
+	end := time.After(diskPause)
+	for {
+		select {
+		case k := <-s.con.Keys():
+			if k == console.Escape {
+				return part("local-disk", errCancelled)
+			}
+		case <-end:
+			flush(s.con)
+			return part("local-disk", system.Reboot())
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

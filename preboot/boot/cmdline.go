@@ -1,0 +1,37 @@
+// Package boot starts another kernel from this one by kexec.
+package boot
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/inetboot/inetboot/catalog"
+)
+
+// Marker is the option on a target's command line that names the boot: it is
+// followed by "=" and the handoff's boot_id.
+const Marker = "inetboot.boot"
+
+// maxCommandLine is COMMAND_LINE_SIZE of x86 and arm64, less the final zero.
+const maxCommandLine = 2047
+
+// ErrCommandLine is wrapped when a command line cannot be passed.
+var ErrCommandLine = errors.New("command line too long")
+
+// CommandLine puts together what the target's kernel is told: the image's
+// options, the menu entry's, those of the medium (so that the person in front
+// of the machine has the last word), and the marker.
+func CommandLine(img *catalog.Image, entry string, pass []string, bootID string) (string, error) {
+	var parts []string
+	for _, p := range append([]string{img.Manifest().Cmdline, entry}, pass...) {
+		if p = strings.TrimSpace(strings.ReplaceAll(p, "\n", " ")); p != "" {
+			parts = append(parts, p)
+		}
+	}
+	line := strings.Join(append(parts, Marker+"="+bootID), " ")
+	if len(line) > maxCommandLine {
+		return "", fmt.Errorf("%w: %d bytes, a kernel takes %d: shorten the image's, the menu entry's or the medium's options", ErrCommandLine, len(line), maxCommandLine)
+	}
+	return line, nil
+}

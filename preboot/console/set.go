@@ -1,0 +1,149 @@
+package console
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+)
+
+// Set is all consoles of a machine. Its methods may be called from any
+// goroutine and do not wait for terminals.
+type Set struct {
+	keys chan Key
+
+	mu       sync.Mutex
+	state    state
+	history  []string // what has been printed, for terminals that come later
+	printed  int      // lines printed so far; history ends with the last of them
+	terms    map[string]*terminal
+	closed   bool
+	versions int
+}
+
+// state is what the terminals shall show.
+type state struct {
+	screen   Screen // nil: scrolling
+	progress string
+	version  int
+}
+
+const maxHistory = 200
+
+// New returns a Set without terminals.
+func New() *Set {
+	return &Set{keys: make(chan Key, 64), terms: make(map[string]*terminal)}
+}
+
+// Keys returns the keys that are pressed on any terminal.
+func (s *Set) Keys() <-chan Key { return s.keys }
+
+// Print adds a line that scrolls. While a screen is drawn it is kept and
+// printed when the screen goes.
+func (s *Set) Print(line string) {
+	line = Printable(line)
+	s.change(func() {
+		s.printed++
+		if s.history = append(s.history, line); len(s.history) > maxHistory {
+			s.history = slices.Delete(s.history, 0, len(s.history)-maxHistory)
+		}
+	})
+}
+
+// Progress shows line below the scrolling ones, in place of the one before.
+func (s *Set) Progress(line string) {
+	line = Printable(line)
+	s.change(func() { s.state.progress = line })
+}
+
+// Draw shows a screen.
+func (s *Set) Draw(screen Screen) {
+	s.change(func() {
+		s.state.screen = append(Screen{}, screen...)
+		s.state.progress = ""
+	})
+}
+
+// Scroll goes back from a screen to lines.
+func (s *Set) Scroll() {
+	s.change(func() { s.state.screen, s.state.progress = nil, "" })
+}
+
+// Redraw paints everything anew, for terminals that have been switched on or
+// disturbed in the meantime.
+func (s *Set) Redraw() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, t := range s.terms {
+		t.spoiled = true
+		t.wake()
+	}
+}
+
+func (s *Set) change(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f()
+	s.versions++
+	s.state.version = s.versions
+	for _, t := range s.terms {
+		t.wake()
+	}
+}
+
+// Names returns the terminals in use.
+func (s *Set) Names() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var names []string
+	for n := range s.terms {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	return names
+}
+
+// Flush waits until every terminal shows the newest state, but not longer
+// than ctx allows.
+func (s *Set) Flush(ctx context.Context) {
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for !s.shown() {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (s *Set) shown() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, t := range s.terms {
+		if t.shown != s.versions || t.spoiled {
+			return false
+		}
+	}
+	return true
+}
+
+// Close gives the terminals back as they were found.
+func (s *Set) Close() {
+	s.mu.Lock()
+	s.closed = true
+	terms := s.terms
+	s.terms = make(map[string]*terminal)
+	s.mu.Unlock()
+	for _, t := range terms {
+		t.close()
+	}
+}
+
+// press passes a key on; one that nobody reads is forgotten.
+func (s *Set) press(k Key) {
+	select {
+	case s.keys <- k:
+	default:
+	}
+}

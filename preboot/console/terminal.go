@@ -1,0 +1,180 @@
+package console
+
+import (
+	"errors"
+	"io"
+	"os"
+	"time"
+)
+
+// Device is an open terminal. *os.File is one if its descriptor does not
+// block.
+type Device interface {
+	io.ReadWriteCloser
+	SetReadDeadline(time.Time) error
+	SetWriteDeadline(time.Time) error
+}
+
+var _ Device = (*os.File)(nil)
+
+// escapeTime is how long the bytes of one key may be apart. Serial-over-LAN
+// sends them in packets.
+const escapeTime = 150 * time.Millisecond
+
+// stallTime is how long a terminal may take no byte until it is given up: a
+// port whose flow control says stop, or a cable that is out.
+const stallTime = 60 * time.Second
+
+type terminal struct {
+	name    string
+	dev     Device
+	restore func()
+	set     *Set
+	kick    chan struct{}
+	done    chan struct{} // closed by close
+	ended   chan struct{} // closed when the writer has ended
+
+	// Below: under set.mu.
+	shown   int // version of the state that is on the terminal
+	printed int // how many lines have been printed here
+	spoiled bool
+}
+
+// Add shows the set's state on a terminal from now on and reads its keys.
+// restore is called once when the terminal is given back.
+func (s *Set) Add(name string, dev Device, restore func()) {
+	t := &terminal{
+		name: name, dev: dev, restore: restore, set: s,
+		kick: make(chan struct{}, 1), done: make(chan struct{}), ended: make(chan struct{}), shown: -1,
+	}
+	s.mu.Lock()
+	if s.closed || s.terms[name] != nil {
+		s.mu.Unlock()
+		restore()
+		dev.Close()
+		return
+	}
+	t.printed = s.printed - len(s.history)
+	s.terms[name] = t
+	s.mu.Unlock()
+	t.wake()
+	go t.write()
+	go t.read()
+}
+
+func (t *terminal) wake() {
+	select {
+	case t.kick <- struct{}{}:
+	default:
+	}
+}
+
+func (t *terminal) write() {
+	defer close(t.ended)
+	var p painter
+	for {
+		select {
+		case <-t.kick:
+		case <-t.done:
+			return
+		}
+		s := t.set
+		s.mu.Lock()
+		want := s.state
+		if t.spoiled {
+			p, t.spoiled = painter{}, false
+			if want.screen == nil {
+				t.printed = s.printed - len(s.history)
+			}
+		}
+		// Lines that came before the screen are shown before it, also when
+		// there was no time in between; those that come while it stands wait.
+		var out string
+		if want.screen == nil || p.drawn == nil {
+			lines := append([]string(nil), s.history[len(s.history)-min(len(s.history), s.printed-t.printed):]...)
+			t.printed = s.printed
+			s.mu.Unlock()
+			out = p.scroll(lines, want.progress)
+		} else {
+			s.mu.Unlock()
+		}
+		if want.screen != nil {
+			out += p.draw(want.screen)
+		}
+		if err := t.send(out); err != nil {
+			t.drop()
+			return
+		}
+		s.mu.Lock()
+		t.shown = want.version
+		s.mu.Unlock()
+	}
+}
+
+func (t *terminal) send(out string) error {
+	for len(out) > 0 {
+		if err := t.dev.SetWriteDeadline(time.Now().Add(stallTime)); err != nil {
+			return err
+		}
+		n, err := t.dev.Write([]byte(out[:min(len(out), 512)]))
+		out = out[n:]
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (t *terminal) read() {
+	buf := make([]byte, 256)
+	var rest []byte
+	for {
+		deadline := time.Time{}
+		if len(rest) > 0 {
+			deadline = time.Now().Add(escapeTime)
+		}
+		if err := t.dev.SetReadDeadline(deadline); err != nil {
+			t.drop()
+			return
+		}
+		n, err := t.dev.Read(buf)
+		late := errors.Is(err, os.ErrDeadlineExceeded)
+		if err != nil && !late {
+			t.drop()
+			return
+		}
+		var keys []Key
+		keys, rest = Decode(append(rest, buf[:n]...), late)
+		for _, k := range keys {
+			t.set.press(k)
+		}
+	}
+}
+
+// drop forgets a terminal that failed, so that the next search may find it
+// anew.
+func (t *terminal) drop() {
+	s := t.set
+	s.mu.Lock()
+	mine := s.terms[t.name] == t
+	if mine {
+		delete(s.terms, t.name)
+	}
+	s.mu.Unlock()
+	if mine {
+		close(t.done)
+		t.restore()
+		t.dev.Close()
+	}
+}
+
+// close ends the writer between two states and gives the terminal back.
+func (t *terminal) close() {
+	close(t.done)
+	select {
+	case <-t.ended:
+	case <-time.After(time.Second):
+	}
+	t.restore()
+	t.dev.Close()
+}

@@ -1,0 +1,63 @@
+package download
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// File is a file in memory, without a name.
+type File struct {
+	f    *os.File
+	size int64
+}
+
+// newFile makes an empty one.
+func newFile(name string) (*File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("make room for the %s: %w", name, err)
+	}
+	return &File{f: os.NewFile(uintptr(fd), name)}, nil
+}
+
+// WriteAt implements io.WriterAt.
+func (f *File) WriteAt(b []byte, off int64) (int, error) {
+	n, err := f.f.WriteAt(b, off)
+	f.size = max(f.size, off+int64(n))
+	return n, err
+}
+
+var _ io.WriterAt = (*File)(nil)
+
+// Append adds b behind the end, at a multiple of four bytes: where the kernel
+// looks for the next archive of an initramfs.
+func (f *File) Append(b []byte) error {
+	at := (f.size + 3) &^ 3
+	if _, err := f.WriteAt(make([]byte, at-f.size), f.size); err != nil {
+		return fmt.Errorf("append to the %s: %w", f.f.Name(), err)
+	}
+	if _, err := f.WriteAt(b, at); err != nil {
+		return fmt.Errorf("append to the %s: %w", f.f.Name(), err)
+	}
+	return nil
+}
+
+// Size returns the length in bytes.
+func (f *File) Size() int64 { return f.size }
+
+// ReadOnly returns the file opened for reading and ends all writing. The
+// kernel refuses to load from a file that is open for writing.
+func (f *File) ReadOnly() (*os.File, error) {
+	r, err := os.Open(fmt.Sprintf("/proc/self/fd/%d", f.f.Fd()))
+	if err != nil {
+		return nil, fmt.Errorf("open the %s again: %w", f.f.Name(), err)
+	}
+	return r, errors.Join(f.Close())
+}
+
+// Close gives the memory back, unless ReadOnly's file still holds it.
+func (f *File) Close() error { return f.f.Close() }

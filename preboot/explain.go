@@ -1,0 +1,92 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/internal/digest"
+	"github.com/inetboot/inetboot/internal/mirror"
+	"github.com/inetboot/inetboot/internal/strictjson"
+	"github.com/inetboot/inetboot/preboot/console"
+	"github.com/inetboot/inetboot/preboot/download"
+)
+
+// partError names the part of a boot that an error is about: "catalog",
+// "menu", "manifest" and so on.
+type partError struct {
+	part string
+	err  error
+}
+
+func (e *partError) Error() string { return e.part + ": " + e.err.Error() }
+func (e *partError) Unwrap() error { return e.err }
+
+func part(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &partError{name, err}
+}
+
+// explain turns an error into one line for the consoles:
+// "refused: kernel: ..." if bytes came that must not be used, and
+// "failed: kernel: ..." for everything else.
+func explain(err error) string {
+	verdict := "failed: "
+	if refused(err) {
+		verdict = "refused: "
+	}
+	name := ""
+	var p *partError
+	var d *download.Error
+	switch {
+	case errors.As(err, &d):
+		name, err = d.What+": ", d.Err
+	case errors.As(err, &p):
+		name, err = p.part+": ", p.err
+	}
+	return console.Printable(verdict + name + reason(err))
+}
+
+func refused(err error) bool {
+	for _, r := range []error{
+		digest.ErrMismatch, mirror.ErrRejected, mirror.ErrTooLarge, strictjson.ErrSyntax,
+		catalog.ErrFormat, catalog.ErrSignature, catalog.ErrUnknownKey, catalog.ErrExpired, catalog.ErrRollback, catalog.ErrNotFound,
+	} {
+		if errors.Is(err, r) {
+			return true
+		}
+	}
+	var r *strictjson.RequiresError
+	return errors.As(err, &r)
+}
+
+// reason says what err says, mirror by mirror, without paths of the store.
+func reason(err error) string {
+	var m *mirror.Error
+	if !errors.As(err, &m) {
+		return err.Error()
+	}
+	var parts []string
+	for _, f := range m.Failures {
+		parts = append(parts, fmt.Sprintf("%s (%s)", judged(f.Err), f.URL))
+	}
+	return strings.Join(parts, "; ")
+}
+
+// judged returns what the judge of some bytes said about them, if that is why
+// a mirror failed.
+func judged(err error) string {
+	var mismatch *digest.MismatchError
+	if errors.As(err, &mismatch) {
+		return fmt.Sprintf("it has SHA-256 %s there, but the catalog says %s", mismatch.Got.Short(), mismatch.Want.Short())
+	}
+	if m, ok := err.(interface{ Unwrap() []error }); ok {
+		if all := m.Unwrap(); len(all) == 2 && all[0] == mirror.ErrRejected {
+			return all[1].Error()
+		}
+	}
+	return err.Error()
+}

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"os"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/internal/mirror"
+	"github.com/inetboot/inetboot/preboot/console"
+	"github.com/inetboot/inetboot/preboot/menu"
+	"github.com/inetboot/inetboot/preboot/network"
+	"github.com/inetboot/inetboot/preboot/settings"
+	"github.com/inetboot/inetboot/preboot/system"
+)
+
+// Pauses before an attempt is repeated without anybody's doing, in seconds.
+const (
+	firstPause = 10
+	lastPause  = 120
+	bootPause  = 30 // after an entry failed that nobody chose
+)
+
+// session is one machine's way from its first line to another kernel.
+type session struct {
+	con   *console.Set
+	set   *settings.Settings
+	net   *network.Network
+	line  *timeline
+	id    string // of this boot
+	store *store
+}
+
+// store is an open store: what a menu can be shown from.
+type store struct {
+	client  *mirror.Client
+	catalog *catalog.Catalog
+	menu    *catalog.Menu
+}
+
+func runSession(ctx context.Context) error {
+	s := &session{con: console.New(), line: newTimeline()}
+	s.line.mark("init")
+	s.con.Attach(ctx)
+	defer s.con.Close()
+	s.say("InetBoot, %s", runtime.GOARCH)
+	if err := s.raiseClock(); err != nil {
+		s.say("%v", err)
+	}
+	var id [16]byte
+	if _, err := rand.Read(id[:]); err != nil {
+		return fmt.Errorf("name this boot: %w", err)
+	}
+	s.id = fmt.Sprintf("%x", id)
+	if err := s.readSettings(ctx); err != nil {
+		return err
+	}
+	s.net = network.New(network.Options{
+		Log:        func(l string) { s.say("%s", l) },
+		Mark:       s.line.mark,
+		ResolvConf: "/etc/resolv.conf",
+	})
+	for ctx.Err() == nil {
+		s.connect(ctx)
+		s.serve(ctx)
+	}
+	return ctx.Err()
+}
+
+// say prints a line on all consoles.
+func (s *session) say(format string, args ...any) {
+	s.con.Print("inetboot: " + fmt.Sprintf(format, args...))
+}
+
+func (s *session) raiseClock() error {
+	sec, err := strconv.ParseInt(builtAt, 10, 64)
+	if err != nil {
+		return nil // a build without a time
+	}
+	was := time.Now()
+	floor := time.Unix(sec, 0)
+	raised, err := system.RaiseClock(floor)
+	if raised {
+		s.say("the clock said %s, before this medium was made; it is set to %s", stamp(was), stamp(floor))
+	}
+	return err
+}
+
+func stamp(t time.Time) string { return t.UTC().Format("2006-01-02 15:04 MST") }
+
+// readSettings returns when there are settings that can lead somewhere.
+func (s *session) readSettings(ctx context.Context) error {
+	cmdline, err := os.ReadFile("/proc/cmdline")
+	if err != nil {
+		return fmt.Errorf("read the kernel command line: %w", err)
+	}
+	s.set, err = settings.Read(string(cmdline), os.DirFS("/"))
+	for err != nil {
+		text := "failed: settings: " + console.Printable(err.Error())
+		s.say("%s", text)
+		if ev := s.ask(ctx, "InetBoot: this medium does not know what to do", text, endItems(""), "", 0); ev.Picked == nil {
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// ask shows a small menu of the machine's own and carries out what ends the
+// machine. It returns for everything else.
+func (s *session) ask(ctx context.Context, title, text string, items []menu.Item, def string, seconds int) menu.Event {
+	m := menu.New(menu.Options{Title: title, Items: items, Default: def, Timeout: seconds})
+	m.Status("inetboot: " + text)
+	for {
+		ev := choose(ctx, s.con, m)
+		if ev.Picked == nil || ev.Picked.ID != rebootID && ev.Picked.ID != powerOffID {
+			s.con.Scroll()
+			return ev
+		}
+		if err := endMachine(s.con, ev.Picked.ID); err != nil {
+			m.Status("inetboot: failed: " + err.Error())
+		}
+	}
+}
+
+// connect returns when a store is open, or ctx has ended.
+func (s *session) connect(ctx context.Context) {
+	for pause := firstPause; ctx.Err() == nil; pause = min(2*pause, lastPause) {
+		s.con.Scroll()
+		err := s.net.Connect(ctx, s.openStore)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		text := explain(err)
+		s.say("%s", text)
+		s.ask(ctx, "InetBoot: no store can be reached", text, endItems("Try again"), retryID, pause)
+	}
+}
+
+// openStore opens the store over the link of c.
+func (s *session) openStore(ctx context.Context, c *network.Config) error {
+	servers := s.set.Nameservers
+	if len(servers) == 0 {
+		servers = c.Nameservers
+	}
+	if len(servers) == 0 && needsNames(s.set.URLs) {
+		s.say("the network on %s names no name server; give nameserver=... or a URL with an address", c.Link)
+	}
+	client, err := mirror.New(s.set.URLs, mirror.Options{Proxy: s.set.Proxy, CA: s.set.CA, Nameservers: servers})
+	if err != nil {
+		return part("settings", err)
+	}
+	for _, u := range client.URLs() {
+		s.say("asking %s over %s", u, c.Link)
+	}
+	st, err := s.load(ctx, client)
+	if err != nil {
+		client.Close()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		s.say("%s", explain(err))
+		return err
+	}
+	s.store = st
+	return nil
+}
+
+// load reads the newest catalog and its menu. One that is older than what
+// this session has seen is refused.
+func (s *session) load(ctx context.Context, client *mirror.Client) (*store, error) {
+	o := catalog.Options{Now: time.Now()}
+	if s.store != nil {
+		o.Floor = s.store.catalog.Version()
+	}
+	c, err := catalog.Open(ctx, client, s.set.Trust, o)
+	if err != nil {
+		return nil, part("catalog", withClock(err))
+	}
+	m, err := c.Menu(ctx)
+	if err != nil {
+		return nil, part("menu", err)
+	}
+	s.line.mark("catalog")
+	s.say("catalog %d, valid until %s", c.Version(), stamp(c.Expires()))
+	return &store{client: client, catalog: c, menu: m}, nil
+}
+
+// withClock adds what the clock says to an error about a certificate's time.
+func withClock(err error) error {
+	var cert *tls.CertificateVerificationError
+	if errors.As(err, &cert) {
+		return fmt.Errorf("%w (this machine's clock says %s)", err, stamp(time.Now()))
+	}
+	return err
+}
+
+// needsNames tells whether one of the URLs has a host that is no address.
+func needsNames(urls []string) bool {
+	for _, u := range urls {
+		p, err := url.Parse(u)
+		if err != nil {
+			continue
+		}
+		if _, err := netip.ParseAddr(p.Hostname()); err != nil {
+			return true
+		}
+	}
+	return false
+}

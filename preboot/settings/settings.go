@@ -1,0 +1,197 @@
+// Package settings puts together what a boot is told: by the kernel command
+// line and by the medium's site file. The command line wins.
+package settings
+
+import (
+	"crypto/ed25519"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/internal/site"
+)
+
+// Settings is what a boot is told.
+type Settings struct {
+	URLs        []string // base URLs of the store, in order of preference
+	Trust       *catalog.Trust
+	Proxy       string // HTTP proxy URL; "": none
+	CA          string // PEM
+	Nameservers []netip.Addr
+	Entry       string   // id of the menu entry to boot unattended; "": the menu's own default
+	Timeout     *int     // seconds until the default entry boots; nil: as the menu says
+	Pass        []string // options for the target's kernel, in order
+}
+
+// The reasons for which a medium alone cannot boot anything.
+var (
+	ErrNoURL   = errors.New("no store is named")
+	ErrNoTrust = errors.New("no key is trusted")
+	ErrInvalid = errors.New("invalid option")
+)
+
+// Read reads the settings from a kernel command line and the site and trust
+// files below root, which may be absent. With an error that wraps ErrNoURL or
+// ErrNoTrust everything else is filled in.
+func Read(cmdline string, root fs.FS) (*Settings, error) {
+	s := &Settings{}
+	if err := s.readSite(root); err != nil {
+		return s, err
+	}
+	if err := s.readCommandLine(cmdline); err != nil {
+		return s, err
+	}
+	switch {
+	case len(s.URLs) == 0:
+		return s, fmt.Errorf("%w: give inetboot.url=http://... on the kernel's command line, or write a personal medium with `imagetool media`", ErrNoURL)
+	case s.Trust == nil:
+		return s, fmt.Errorf("%w: give inetboot.key=... (a public key, 64 hexadecimal digits) on the kernel's command line, or write a personal medium with `imagetool media`", ErrNoTrust)
+	}
+	return s, nil
+}
+
+func (s *Settings) readSite(root fs.FS) error {
+	data, err := fs.ReadFile(root, strings.TrimPrefix(site.Path, "/"))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return fmt.Errorf("read the site file: %w", err)
+	default:
+		f, err := site.Parse(data)
+		if err != nil {
+			return err
+		}
+		s.URLs, s.Proxy, s.CA, s.Entry, s.Timeout = f.URLs, f.Proxy, f.CA, f.Entry, f.Timeout
+		for _, n := range f.Nameservers {
+			a, err := netip.ParseAddr(n)
+			if err != nil {
+				return fmt.Errorf("the site file: nameserver: %w", err)
+			}
+			s.Nameservers = append(s.Nameservers, a)
+		}
+	}
+	data, err = fs.ReadFile(root, strings.TrimPrefix(site.TrustPath, "/"))
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("read the trust file: %w", err)
+	}
+	if s.Trust, err = catalog.ParseTrust(data); err != nil {
+		return err
+	}
+	return nil
+}
+
+func (s *Settings) readCommandLine(cmdline string) error {
+	var urls []string
+	var keys []catalog.Key
+	var servers []netip.Addr
+	for _, o := range Fields(cmdline) {
+		name, value, _ := strings.Cut(o, "=")
+		value = unquote(value)
+		var err error
+		switch name {
+		case "inetboot.url":
+			for u := range strings.SplitSeq(value, ",") {
+				if err = site.CheckURL(u); err != nil {
+					break
+				}
+				urls = append(urls, u)
+			}
+		case "inetboot.key":
+			for k := range strings.SplitSeq(value, ",") {
+				var b []byte
+				if b, err = hex.DecodeString(k); err != nil || len(b) != ed25519.PublicKeySize {
+					err = fmt.Errorf("%q is not %d hexadecimal digits", k, 2*ed25519.PublicKeySize)
+					break
+				}
+				keys = append(keys, catalog.NewKey(b))
+			}
+		case "inetboot.entry":
+			s.Entry = value
+		case "inetboot.timeout":
+			var n int
+			if n, err = strconv.Atoi(value); err == nil && (n < -1 || n > 86400) {
+				err = errors.New("not between -1 and 86400 seconds")
+			}
+			s.Timeout = &n
+		case "http_proxy":
+			if value != "" { // an empty one switches the site's off
+				err = site.CheckURL(value)
+			}
+			s.Proxy = value
+		case "nameserver":
+			for a := range strings.SplitSeq(value, ",") {
+				var addr netip.Addr
+				if addr, err = netip.ParseAddr(a); err != nil {
+					break
+				}
+				servers = append(servers, addr)
+			}
+		case "BOOT_IMAGE", "initrd", "rdinit":
+			// These are about preboot's own start.
+		default:
+			if rest, ours := strings.CutPrefix(name, "inetboot."); ours {
+				// inetboot.boot is the marker of a boot that led here. What
+				// else is not known is for newer versions, and not for targets.
+				if rest != "boot" {
+					err = errors.New("there is no such option")
+				}
+				break
+			}
+			s.Pass = append(s.Pass, o)
+		}
+		if err != nil {
+			return fmt.Errorf("kernel command line: %w %s: %w", ErrInvalid, name, err)
+		}
+	}
+	if urls != nil {
+		s.URLs = urls
+	}
+	if keys != nil {
+		s.Trust = catalog.NewTrust(1, keys...)
+	}
+	if servers != nil {
+		s.Nameservers = servers
+	}
+	return nil
+}
+
+// Fields splits a kernel command line as the kernel does: at white space
+// outside of double quotes (Linux, lib/cmdline.c, next_arg). Quotes stay.
+func Fields(line string) []string {
+	var out []string
+	start, quoted := -1, false
+	for i := range len(line) {
+		switch c := line[i]; {
+		case (c == ' ' || c == '\t' || c == '\n') && !quoted:
+			if start >= 0 {
+				out = append(out, line[start:i])
+				start = -1
+			}
+			continue
+		case c == '"':
+			quoted = !quoted
+		}
+		if start < 0 {
+			start = i
+		}
+	}
+	if start >= 0 {
+		out = append(out, strings.TrimRight(line[start:], "\n"))
+	}
+	return out
+}
+
+func unquote(s string) string {
+	if len(s) >= 2 && s[0] == '"' && s[len(s)-1] == '"' {
+		return s[1 : len(s)-1]
+	}
+	return s
+}
