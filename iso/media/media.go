@@ -181,7 +181,7 @@ func grubEFI(ctx context.Context, grub, work, out string) (int64, error) {
 	}
 	program := filepath.Join(work, "bootx64.efi")
 	if err := tool(ctx, "grub-mkimage", "-d", filepath.Join(grub, "x86_64-efi"), "-O", "x86_64-efi", "-c", config, "-p", "/", "-o", program,
-		"iso9660", "linux", "boot", "search_fs_file"); err != nil {
+		"iso9660", "linuxefi", "search_fs_file"); err != nil {
 		return 0, fmt.Errorf("make GRUB for UEFI: %w", err)
 	}
 	info, err := os.Stat(program)
