@@ -1,0 +1,236 @@
+// Package api is the server's HTTP interface: the files of the store for
+// everybody, uploads for publishers who have the token, health and metrics.
+package api
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/labstack/echo/v4"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/internal/digest"
+	"github.com/inetboot/inetboot/internal/storepath"
+	"github.com/inetboot/inetboot/internal/strictjson"
+	"github.com/inetboot/inetboot/server/store"
+)
+
+// maxPaths is how many paths one question for missing files may have.
+const maxPaths = 10000
+
+// Options configures the interface.
+type Options struct {
+	Store *store.Dir
+	Token string // what publishers have to show
+	Log   *slog.Logger
+	Now   func() time.Time // nil: time.Now
+}
+
+type api struct {
+	store   *store.Dir
+	token   [sha256.Size]byte
+	log     *slog.Logger
+	now     func() time.Time
+	metrics *metrics
+}
+
+// New returns the handler of everything.
+func New(o Options) http.Handler {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	a := &api{store: o.Store, token: sha256.Sum256([]byte(o.Token)), log: o.Log, now: o.Now, metrics: newMetrics()}
+	e := echo.New()
+	e.HideBanner, e.HidePort = true, true
+	e.HTTPErrorHandler = a.answerError
+	e.GET("/healthz", a.health)
+	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{})))
+	e.POST("/api/v1/missing", a.missing, a.publisher)
+	e.GET("/*", a.get)
+	e.HEAD("/*", a.get)
+	e.PUT("/*", a.put, a.publisher)
+	e.Any("/*", func(c echo.Context) error {
+		c.Response().Header().Set("Allow", "GET, HEAD, PUT")
+		return refuse(http.StatusMethodNotAllowed, "%s is not possible here", c.Request().Method)
+	})
+	return a.observe(e)
+}
+
+// publisher lets only requests with the token pass.
+func (a *api) publisher(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		given, ok := strings.CutPrefix(c.Request().Header.Get("Authorization"), "Bearer ")
+		if !ok {
+			c.Response().Header().Set("WWW-Authenticate", `Bearer realm="inetboot"`)
+			return refuse(http.StatusUnauthorized, "publishing needs the server's token: give --token-file or INETBOOT_TOKEN")
+		}
+		// Hashes are compared, so that nothing depends on the length.
+		if sum := sha256.Sum256([]byte(given)); subtle.ConstantTimeCompare(sum[:], a.token[:]) != 1 {
+			return refuse(http.StatusForbidden, "this is not the server's token")
+		}
+		return next(c)
+	}
+}
+
+// storePath returns the path that a request is for, just as it was sent: a
+// path with escapes in it is none of a store.
+func storePath(r *http.Request) string {
+	return strings.TrimPrefix(r.URL.EscapedPath(), "/")
+}
+
+func (a *api) get(c echo.Context) error {
+	r, h := c.Request(), c.Response().Header()
+	p := storePath(r)
+	f, kind, sum, err := a.store.Get(p)
+	if errors.Is(err, fs.ErrNotExist) {
+		return refuse(http.StatusNotFound, "no such file in the store")
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	switch kind {
+	case storepath.KindCatalog, storepath.KindTrust:
+		data, err := a.store.Read(p, catalog.MaxCatalog)
+		if err != nil {
+			return err
+		}
+		h.Set("Content-Type", "application/json")
+		h.Set("Cache-Control", "no-cache")
+		h.Set("ETag", etag(digest.Of(data)))
+		http.ServeContent(c.Response().Writer, r, "", time.Time{}, strings.NewReader(string(data)))
+		return nil
+	case storepath.KindTarget:
+		h.Set("Content-Type", "application/json")
+		h.Set("ETag", etag(sum))
+	case storepath.KindPack: // may be rebuilt under its name
+		h.Set("Content-Type", "application/octet-stream")
+		h.Set("Cache-Control", "no-cache")
+		http.ServeContent(c.Response().Writer, r, "", info.ModTime(), f)
+		return nil
+	default:
+		h.Set("Content-Type", "application/octet-stream")
+		h.Set("ETag", etag(sum))
+	}
+	h.Set("Cache-Control", "public, max-age=31536000, immutable")
+	// The recorder itself, not Echo's wrapper, so that the kernel copies the
+	// file to the socket.
+	http.ServeContent(c.Response().Writer, r, "", time.Time{}, f)
+	return nil
+}
+
+func etag(d digest.SHA256) string { return `"` + d.String() + `"` }
+
+func (a *api) put(c echo.Context) error {
+	r := c.Request()
+	p := storePath(r)
+	kind, _, ok := storepath.Parse(p)
+	if !ok || kind == storepath.KindPack {
+		return refuse(http.StatusNotFound, "no such place in a store")
+	}
+	if n := a.store.Limit(kind); r.ContentLength > n {
+		return refuse(http.StatusRequestEntityTooLarge, "%d bytes are announced, at most %d are allowed for a %s", r.ContentLength, n, kind)
+	}
+	if !kind.Immutable() {
+		return a.replace(c, p, kind)
+	}
+	created, err := a.store.Put(r.Context(), p, r.Body)
+	switch {
+	case err != nil:
+		a.metrics.uploads.WithLabelValues(string(kind), "refused").Inc()
+		return putError(err)
+	case created:
+		a.metrics.uploads.WithLabelValues(string(kind), "stored").Inc()
+		return c.NoContent(http.StatusCreated)
+	}
+	a.metrics.uploads.WithLabelValues(string(kind), "present").Inc()
+	return c.NoContent(http.StatusNoContent)
+}
+
+// replace handles the two files that change, by compare-and-swap: two
+// publishers who start from the same catalog cannot both succeed.
+func (a *api) replace(c echo.Context, p string, kind storepath.Kind) error {
+	r := c.Request()
+	var old digest.SHA256
+	match, none := r.Header.Get("If-Match"), r.Header.Get("If-None-Match")
+	switch {
+	case match != "":
+		tag, ok := strings.CutPrefix(match, `"`)
+		tag, ok2 := strings.CutSuffix(tag, `"`)
+		sum, err := digest.Parse(tag)
+		if !ok || !ok2 || err != nil {
+			return refuse(http.StatusPreconditionFailed, "If-Match is not an ETag of this file")
+		}
+		old = sum
+	case none == "*":
+	default:
+		return refuse(http.StatusPreconditionRequired, "replacing %s needs If-Match with the ETag of what is there, or If-None-Match: *", p)
+	}
+	limit := int64(catalog.MaxCatalog)
+	data, err := readBody(r, limit)
+	if err != nil {
+		return putError(err)
+	}
+	if kind == storepath.KindCatalog {
+		err = a.store.Publish(old, data, a.now())
+	} else {
+		err = a.store.Replace(p, old, data, func([]byte) error {
+			_, err := catalog.ParseTrust(data)
+			return err
+		})
+	}
+	if err != nil {
+		a.metrics.uploads.WithLabelValues(string(kind), "refused").Inc()
+		return putError(err)
+	}
+	a.metrics.uploads.WithLabelValues(string(kind), "stored").Inc()
+	c.Response().Header().Set("ETag", etag(digest.Of(data)))
+	return c.NoContent(http.StatusNoContent)
+}
+
+func (a *api) missing(c echo.Context) error {
+	var ask struct {
+		Paths []string `json:"paths"`
+	}
+	const limit = 4 << 20
+	data, err := readBody(c.Request(), limit)
+	if err != nil {
+		return putError(err)
+	}
+	if err := strictjson.Unmarshal(data, limit, &ask); err != nil {
+		return refuse(http.StatusBadRequest, "%v", err)
+	}
+	if len(ask.Paths) > maxPaths {
+		return refuse(http.StatusBadRequest, "%d paths, at most %d in one question", len(ask.Paths), maxPaths)
+	}
+	answer := struct {
+		Missing []string `json:"missing"`
+	}{Missing: []string{}}
+	for _, p := range ask.Paths {
+		if _, _, ok := storepath.Parse(p); !ok {
+			return refuse(http.StatusBadRequest, "%q is no path of a store", p)
+		}
+		if !a.store.Has(p) {
+			answer.Missing = append(answer.Missing, p)
+		}
+	}
+	return c.JSON(http.StatusOK, answer)
+}
+
+func (a *api) health(c echo.Context) error {
+	if err := a.store.Writable(); err != nil {
+		return c.JSON(http.StatusServiceUnavailable, map[string]string{"status": "failing", "error": err.Error()})
+	}
+	return c.JSON(http.StatusOK, map[string]string{"status": "ok"})
+}

@@ -1,0 +1,288 @@
+// Package store keeps the files of a store in a folder. Files come in under a
+// temporary name, are compared with the hash in their name, and are renamed
+// into place; nothing is ever overwritten but the two files whose purpose is
+// to be replaced.
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"sync"
+	"syscall"
+
+	"github.com/inetboot/inetboot/internal/digest"
+	"github.com/inetboot/inetboot/internal/storepath"
+)
+
+// The reasons for which a file is not taken.
+var (
+	ErrNoPlace  = errors.New("no such place in a store")
+	ErrTooLarge = errors.New("larger than allowed")
+	ErrConflict = errors.New("changed in the meantime")
+	ErrFull     = errors.New("the disk is full")
+	ErrBroken   = errors.New("the upload broke off")
+)
+
+// Limits bounds uploads, in bytes.
+type Limits struct {
+	File, Index, Target int64
+}
+
+// DefaultLimits are generous: 4 GiB for kernels and initrds, 128 MiB for an
+// index (of some 800 GB).
+func DefaultLimits() Limits { return Limits{File: 4 << 30, Index: 128 << 20, Target: 4 << 20} }
+
+// Dir is a store in a folder.
+type Dir struct {
+	root    *os.Root // of the store
+	tmp     string   // on the same file system
+	limits  Limits
+	replace sync.Mutex // held while a file is replaced
+}
+
+// Open opens the store in the folder, making it if need be. Unfinished uploads
+// of an earlier process are removed.
+func Open(dir, tmp string, limits Limits) (*Dir, error) {
+	if err := os.RemoveAll(tmp); err != nil {
+		return nil, fmt.Errorf("remove unfinished uploads: %w", err)
+	}
+	for _, d := range []string{dir, tmp} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return nil, fmt.Errorf("open the store: %w", err)
+		}
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open the store: %w", err)
+	}
+	return &Dir{root: root, tmp: tmp, limits: limits}, nil
+}
+
+// Close closes the store.
+func (d *Dir) Close() error { return d.root.Close() }
+
+// Get opens a file. Paths that are not of a store's form, and symbolic links
+// that leave the folder, give fs.ErrNotExist.
+func (d *Dir) Get(p string) (*os.File, storepath.Kind, digest.SHA256, error) {
+	kind, sum, ok := storepath.Parse(p)
+	if !ok {
+		return nil, "", sum, fmt.Errorf("%s: %w", p, fs.ErrNotExist)
+	}
+	f, err := d.root.Open(p)
+	if err != nil {
+		return nil, kind, sum, err
+	}
+	info, err := f.Stat()
+	if err != nil || !info.Mode().IsRegular() {
+		f.Close()
+		return nil, kind, sum, errors.Join(err, fmt.Errorf("%s: %w", p, fs.ErrNotExist))
+	}
+	return f, kind, sum, nil
+}
+
+// Has tells whether a file is there.
+func (d *Dir) Has(p string) bool {
+	if _, _, ok := storepath.Parse(p); !ok {
+		return false
+	}
+	info, err := d.root.Stat(p)
+	return err == nil && info.Mode().IsRegular()
+}
+
+// Read returns a small file, at most limit bytes.
+func (d *Dir) Read(p string, limit int64) ([]byte, error) {
+	f, _, _, err := d.Get(p)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("%s: %w: at most %d bytes", p, ErrTooLarge, limit)
+	}
+	return data, err
+}
+
+// Writable tells why nothing can be stored, if so.
+func (d *Dir) Writable() error {
+	f, err := os.CreateTemp(d.tmp, "probe-*")
+	if err != nil {
+		return fmt.Errorf("store a file: %w", err)
+	}
+	_, err = f.WriteString("x")
+	return errors.Join(err, f.Close(), os.Remove(f.Name()))
+}
+
+// Limit returns how many bytes the file at p may have.
+func (d *Dir) Limit(kind storepath.Kind) int64 {
+	switch kind {
+	case storepath.KindBlock:
+		return maxStoredBlock
+	case storepath.KindIndex:
+		return d.limits.Index
+	case storepath.KindFile:
+		return d.limits.File
+	}
+	return d.limits.Target
+}
+
+// Put stores the file that body brings at p, an immutable place. created is
+// false if it was there already; body is then not read. Errors wrap
+// digest.ErrMismatch or one of this package's.
+func (d *Dir) Put(ctx context.Context, p string, body io.Reader) (created bool, err error) {
+	kind, sum, ok := storepath.Parse(p)
+	if !ok || !kind.Immutable() {
+		return false, fmt.Errorf("%s: %w", p, ErrNoPlace)
+	}
+	if d.Has(p) {
+		return false, nil
+	}
+	limited := &limitedReader{ctx: ctx, r: body, left: d.Limit(kind)}
+	tmp, err := os.CreateTemp(d.tmp, "upload-*")
+	if err != nil {
+		return false, diskError(p, err)
+	}
+	defer func() {
+		tmp.Close()
+		if !created {
+			os.Remove(tmp.Name())
+		}
+	}()
+	switch kind {
+	case storepath.KindBlock, storepath.KindIndex:
+		data, err := io.ReadAll(limited)
+		if err != nil {
+			return false, fmt.Errorf("%s: %w", p, err)
+		}
+		if err := check(kind, p, sum, data); err != nil {
+			return false, err
+		}
+		if _, err := tmp.Write(data); err != nil {
+			return false, diskError(p, err)
+		}
+	default:
+		h := sha256.New()
+		if _, err := io.Copy(io.MultiWriter(tmp, h), limited); err != nil {
+			return false, diskError(p, err)
+		}
+		if got := digest.SHA256(h.Sum(nil)); got != sum {
+			return false, &digest.MismatchError{What: p, Want: sum, Got: got}
+		}
+	}
+	if err := tmp.Chmod(0o644); err != nil {
+		return false, diskError(p, err)
+	}
+	if kind != storepath.KindBlock {
+		// Blocks are many; the sync of the index behind them, and the
+		// check before the catalog is replaced, cover them.
+		if err := tmp.Sync(); err != nil {
+			return false, diskError(p, err)
+		}
+	}
+	if err := d.place(tmp.Name(), p); err != nil {
+		return false, err
+	}
+	return true, nil
+}
+
+// place renames a finished file into the store. A second upload of the same
+// bytes may win the race; that does no harm.
+func (d *Dir) place(tmp, p string) error {
+	if err := d.root.MkdirAll(path.Dir(p), 0o755); err != nil {
+		return diskError(p, err)
+	}
+	if err := os.Rename(tmp, filepath.Join(d.root.Name(), filepath.FromSlash(p))); err != nil {
+		return diskError(p, err)
+	}
+	return nil
+}
+
+// Replace writes the catalog or the trust file, if what is there still has
+// the hash old; a zero hash means that there must be nothing. judge is called
+// with the present contents, nil for none, while nobody else can replace.
+// Blocks and everything else are forced to the disk first.
+func (d *Dir) Replace(p string, old digest.SHA256, data []byte, judge func(old []byte) error) error {
+	kind, _, ok := storepath.Parse(p)
+	if !ok || kind != storepath.KindCatalog && kind != storepath.KindTrust {
+		return fmt.Errorf("%s: %w", p, ErrNoPlace)
+	}
+	d.replace.Lock()
+	defer d.replace.Unlock()
+	present, err := d.Read(p, 64<<20)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if !old.IsZero() {
+			return fmt.Errorf("%s: %w: it is gone", p, ErrConflict)
+		}
+		present = nil
+	case err != nil:
+		return err
+	case digest.Of(present) != old:
+		return fmt.Errorf("%s: %w: read it again and repeat the change", p, ErrConflict)
+	}
+	if err := judge(present); err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(d.tmp, "replace-*")
+	if err != nil {
+		return diskError(p, err)
+	}
+	defer os.Remove(tmp.Name())
+	defer tmp.Close()
+	if _, err := tmp.Write(data); err != nil {
+		return diskError(p, err)
+	}
+	// One syncfs for all blocks that came before, and for this file.
+	if err := errors.Join(tmp.Chmod(0o644), syncFS(tmp)); err != nil {
+		return diskError(p, err)
+	}
+	if err := d.place(tmp.Name(), p); err != nil {
+		return err
+	}
+	dir, err := d.root.Open(path.Dir(p))
+	if err != nil {
+		return diskError(p, err)
+	}
+	defer dir.Close()
+	if err := dir.Sync(); err != nil {
+		return diskError(p, err)
+	}
+	return nil
+}
+
+func diskError(p string, err error) error {
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return fmt.Errorf("store %s: %w: %w", p, ErrFull, err)
+	}
+	return fmt.Errorf("store %s: %w", p, err)
+}
+
+// limitedReader fails, instead of ending, where the limit is passed, and tells
+// a broken upload from a full disk.
+type limitedReader struct {
+	ctx  context.Context
+	r    io.Reader
+	left int64
+}
+
+func (l *limitedReader) Read(p []byte) (int, error) {
+	if int64(len(p)) > l.left+1 {
+		p = p[:l.left+1]
+	}
+	n, err := l.r.Read(p)
+	l.left -= int64(n)
+	if l.left < 0 {
+		return 0, ErrTooLarge
+	}
+	if err != nil && err != io.EOF {
+		err = fmt.Errorf("%w: %w", ErrBroken, errors.Join(err, l.ctx.Err()))
+	}
+	return n, err
+}
