@@ -241,6 +241,9 @@ func (b *builder) writeModules(ctx context.Context) error {
 		{"modules.dep", plainDep(filter(b.dep, 0, keep))},
 		{"modules.softdep", filter(b.soft, 1, keep)},
 	} {
+		if idx.data == nil {
+			continue // old kernels have no modules.builtin.modinfo
+		}
 		if err := b.file(base+"/"+idx.name, idx.data, 0o644); err != nil {
 			return err
 		}

@@ -1,0 +1,285 @@
+// Package storetest has the tests that every store has to pass.
+package storetest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/inetboot/inetboot/blockfs/block"
+	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/imagetool/keys"
+	"github.com/inetboot/inetboot/imagetool/push"
+	"github.com/inetboot/inetboot/imagetool/store"
+	"github.com/inetboot/inetboot/internal/digest"
+	"github.com/inetboot/inetboot/internal/storepath"
+)
+
+// Run tests the stores that open returns. Each is empty.
+func Run(t *testing.T, open func(t *testing.T) store.Store) {
+	t.Run("put and read", func(t *testing.T) { testPut(t, open(t)) })
+	t.Run("put again", func(t *testing.T) { testPutAgain(t, open(t)) })
+	t.Run("wrong content", func(t *testing.T) { testWrongContent(t, open(t)) })
+	t.Run("wrong places", func(t *testing.T) { testWrongPlaces(t, open(t)) })
+	t.Run("missing", func(t *testing.T) { testMissing(t, open(t)) })
+	t.Run("read limit", func(t *testing.T) { testLimit(t, open(t)) })
+	t.Run("replace", func(t *testing.T) { testReplace(t, open(t)) })
+	t.Run("replace at once", func(t *testing.T) { testReplaceAtOnce(t, open(t)) })
+	t.Run("many at once", func(t *testing.T) { testParallel(t, open(t)) })
+	t.Run("cancelled", func(t *testing.T) { testCancelled(t, open(t)) })
+}
+
+func put(t *testing.T, st store.Store, path string, data []byte) {
+	t.Helper()
+	if err := st.Put(context.Background(), path, bytes.NewReader(data), int64(len(data))); err != nil {
+		t.Fatalf("Put(%s) = %v", path, err)
+	}
+}
+
+func newBlock(t *testing.T, plain []byte) (path string, stored []byte) {
+	t.Helper()
+	enc, err := block.NewEncoder(block.DefaultLevel, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return storepath.Block(digest.Of(plain)), enc.Encode(nil, plain)
+}
+
+func testPut(t *testing.T, st store.Store) {
+	ctx := context.Background()
+	data := bytes.Repeat([]byte("content "), 1000)
+	blockPath, stored := newBlock(t, data)
+	for path, want := range map[string][]byte{
+		storepath.File(digest.Of(data)):                            data,
+		storepath.Index(digest.Of(data)):                           data,
+		storepath.Target("images/a/1/amd64.json", digest.Of(data)): data,
+		blockPath: stored,
+	} {
+		if _, _, err := st.Load(ctx, path, 1<<20); !errors.Is(err, store.ErrNotExist) {
+			t.Errorf("Load(%s) of an empty store = %v; want ErrNotExist", path, err)
+		}
+		put(t, st, path, want)
+		accepted := false
+		got, err := st.Read(ctx, path, nil, int64(len(want)), func(b []byte) error {
+			accepted = bytes.Equal(b, want)
+			return nil
+		})
+		if err != nil || !bytes.Equal(got, want) || !accepted {
+			t.Errorf("Read(%s) = %d bytes, %v; want what was put (accept saw it: %v)", path, len(got), err, accepted)
+		}
+	}
+	refuse := errors.New("refused")
+	if _, err := st.Read(ctx, blockPath, nil, 1<<20, func([]byte) error { return refuse }); !errors.Is(err, refuse) {
+		t.Errorf("Read with accept that fails = %v; want its error", err)
+	}
+}
+
+func testPutAgain(t *testing.T, st store.Store) {
+	data := []byte("twice")
+	path := storepath.File(digest.Of(data))
+	put(t, st, path, data)
+	put(t, st, path, data)
+}
+
+func testWrongContent(t *testing.T, st store.Store) {
+	ctx := context.Background()
+	data := []byte("content")
+	for _, path := range []string{
+		storepath.File(digest.Of([]byte("other"))), storepath.Index(digest.Of([]byte("other"))),
+		storepath.Target("menu.json", digest.Of([]byte("other"))),
+	} {
+		if err := st.Put(ctx, path, bytes.NewReader(data), int64(len(data))); !errors.Is(err, store.ErrRejected) {
+			t.Errorf("Put(%s) of other content = %v; want ErrRejected", path, err)
+		}
+		if missing, err := st.Missing(ctx, []string{path}); err != nil || len(missing) != 1 {
+			t.Errorf("after that, Missing(%s) = %v, %v; want it", path, missing, err)
+		}
+	}
+}
+
+func testWrongPlaces(t *testing.T, st store.Store) {
+	ctx := context.Background()
+	data := []byte("x")
+	for _, path := range []string{"", "x", "../x", "blocks/../../x", "catalog/x", "files/" + digest.Of(data).String() + "/..", storepath.Catalog, storepath.Trust} {
+		if err := st.Put(ctx, path, bytes.NewReader(data), 1); !errors.Is(err, store.ErrRejected) {
+			t.Errorf("Put(%q) = %v; want ErrRejected", path, err)
+		}
+	}
+	for _, path := range []string{"x", storepath.File(digest.Of(data))} {
+		if err := st.Replace(ctx, path, data, ""); !errors.Is(err, store.ErrRejected) {
+			t.Errorf("Replace(%q) = %v; want ErrRejected", path, err)
+		}
+	}
+}
+
+func testMissing(t *testing.T, st store.Store) {
+	ctx := context.Background()
+	if got, err := st.Missing(ctx, nil); err != nil || len(got) != 0 {
+		t.Errorf("Missing() = %v, %v; want nothing", got, err)
+	}
+	var paths, want []string
+	for i := range 25_000 { // more than a server answers at once
+		data := fmt.Appendf(nil, "file %d", i)
+		path := storepath.File(digest.Of(data))
+		paths = append(paths, path)
+		if i%5000 == 7 {
+			put(t, st, path, data)
+		} else {
+			want = append(want, path)
+		}
+	}
+	got, err := st.Missing(ctx, paths)
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("Missing(%d paths) = %d paths, %v; want %d in the same order", len(paths), len(got), err, len(want))
+	}
+}
+
+func testLimit(t *testing.T, st store.Store) {
+	data := bytes.Repeat([]byte("x"), 1000)
+	path := storepath.File(digest.Of(data))
+	put(t, st, path, data)
+	if _, _, err := st.Load(context.Background(), path, 999); err == nil {
+		t.Error("Load of more bytes than the limit succeeded")
+	}
+}
+
+// catalogs returns a trust file and catalogs 1 to n that it accepts.
+func catalogs(t *testing.T, n int) (trust []byte, signed [][]byte) {
+	t.Helper()
+	k, err := keys.Generate(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if trust, err = k.Trust.Marshal(); err != nil {
+		t.Fatal(err)
+	}
+	rec := &recorder{files: make(map[string][]byte)}
+	for i := range n {
+		if i == 0 {
+			err = push.Init(context.Background(), rec, k, "test", push.DefaultLifetime)
+		} else {
+			_, err = push.Publish(context.Background(), rec, k, 0, func(*push.Edition) error { return nil })
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		signed = append(signed, rec.files[storepath.Catalog])
+	}
+	if _, err := catalog.Verify(k.Trust, signed[n-1], timeZero, uint64(n)); err != nil {
+		t.Fatal(err)
+	}
+	return trust, signed
+}
+
+func testReplace(t *testing.T, st store.Store) {
+	ctx := context.Background()
+	trust, cats := catalogs(t, 3)
+	if err := st.Replace(ctx, storepath.Trust, trust, ""); err != nil {
+		t.Fatalf("Replace(trust) = %v", err)
+	}
+	if err := st.Replace(ctx, storepath.Catalog, cats[0], `"no such tag"`); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("Replace of nothing with a tag = %v; want ErrConflict", err)
+	}
+	if err := st.Replace(ctx, storepath.Catalog, cats[0], ""); err != nil {
+		t.Fatalf("Replace(catalog 1) = %v", err)
+	}
+	if err := st.Replace(ctx, storepath.Catalog, cats[1], ""); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("Replace without a tag = %v; want ErrConflict", err)
+	}
+	got, tag, err := st.Load(ctx, storepath.Catalog, 1<<20)
+	if err != nil || !bytes.Equal(got, cats[0]) || tag == "" {
+		t.Fatalf("Load(catalog) = %d bytes, tag %q, %v; want catalog 1", len(got), tag, err)
+	}
+	if err := st.Replace(ctx, storepath.Catalog, cats[1], tag); err != nil {
+		t.Fatalf("Replace(catalog 2) = %v", err)
+	}
+	if err := st.Replace(ctx, storepath.Catalog, cats[2], tag); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("Replace with an old tag = %v; want ErrConflict", err)
+	}
+	if got, _, err = st.Load(ctx, storepath.Catalog, 1<<20); err != nil || !bytes.Equal(got, cats[1]) {
+		t.Errorf("Load(catalog) = %d bytes, %v; want catalog 2", len(got), err)
+	}
+}
+
+func testReplaceAtOnce(t *testing.T, st store.Store) {
+	ctx := context.Background()
+	trust, cats := catalogs(t, 9)
+	if err := st.Replace(ctx, storepath.Trust, trust, ""); err != nil {
+		t.Fatal(err)
+	}
+	if err := st.Replace(ctx, storepath.Catalog, cats[0], ""); err != nil {
+		t.Fatal(err)
+	}
+	_, tag, err := st.Load(ctx, storepath.Catalog, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	errs := make([]error, 8)
+	var wg sync.WaitGroup
+	for i := range errs {
+		wg.Go(func() { errs[i] = st.Replace(ctx, storepath.Catalog, cats[i+1], tag) })
+	}
+	wg.Wait()
+	winner := -1
+	for i, err := range errs {
+		switch {
+		case err == nil && winner < 0:
+			winner = i
+		case err == nil:
+			t.Errorf("writers %d and %d both replaced one version", winner, i)
+		case !errors.Is(err, store.ErrConflict):
+			t.Errorf("writer %d: %v; want ErrConflict", i, err)
+		}
+	}
+	if winner < 0 {
+		t.Fatal("no writer succeeded")
+	}
+	got, _, err := st.Load(ctx, storepath.Catalog, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(cats[winner+1]), string(got)); diff != "" {
+		t.Errorf("the catalog is not the winner's (-want +got):\n%s", diff)
+	}
+}
+
+func testParallel(t *testing.T, st store.Store) {
+	ctx := context.Background()
+	var wg sync.WaitGroup
+	for w := range 8 {
+		wg.Go(func() {
+			for i := range 20 {
+				path, stored := newBlock(t, fmt.Appendf(nil, "block %d", (i+w)%20)) // all write the same ones
+				if err := st.Put(ctx, path, bytes.NewReader(stored), int64(len(stored))); err != nil {
+					t.Errorf("Put() = %v", err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for i := range 20 {
+		path, stored := newBlock(t, fmt.Appendf(nil, "block %d", i))
+		if got, _, err := st.Load(ctx, path, 1<<20); err != nil || !bytes.Equal(got, stored) {
+			t.Errorf("Load(block %d) = %d bytes, %v; want %d", i, len(got), err, len(stored))
+		}
+	}
+}
+
+func testCancelled(t *testing.T, st store.Store) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	data := []byte("x")
+	path := storepath.File(digest.Of(data))
+	if err := st.Put(ctx, path, bytes.NewReader(data), 1); !errors.Is(err, context.Canceled) {
+		t.Errorf("Put() = %v; want context.Canceled", err)
+	}
+	if _, err := st.Missing(ctx, []string{path}); !errors.Is(err, context.Canceled) {
+		t.Errorf("Missing() = %v; want context.Canceled", err)
+	}
+}
