@@ -55,16 +55,13 @@ func (p *painter) scroll(lines []string, progress string) string {
 // are not sent again.
 func (p *painter) draw(s Screen) string {
 	var b strings.Builder
+	at := -1 // the line that the cursor is at the beginning of, where known
 	if p.drawn == nil {
 		// Cursor off, attributes off, all clear.
 		b.WriteString("\x1b[?25l\x1b[0m\x1b[H\x1b[2J")
-		p.drawn = Screen{}
-		p.progress = ""
+		p.drawn, p.progress, at = Screen{}, "", 0
 	}
-	for i := range max(len(s), len(p.drawn)) {
-		if i == Rows {
-			break
-		}
+	for i := range min(Rows, max(len(s), len(p.drawn))) {
 		var was, is Line
 		if i < len(p.drawn) {
 			was = p.drawn[i]
@@ -75,7 +72,9 @@ func (p *painter) draw(s Screen) string {
 		if was == is {
 			continue
 		}
-		b.WriteString("\x1b[" + strconv.Itoa(i+1) + ";1H")
+		if i != at {
+			b.WriteString("\x1b[" + strconv.Itoa(i+1) + ";1H")
+		}
 		switch {
 		case is.Invert:
 			b.WriteString("\x1b[7m")
@@ -87,6 +86,12 @@ func (p *painter) draw(s Screen) string {
 			b.WriteString("\x1b[0m")
 		}
 		b.WriteString("\x1b[K")
+		// A line feed tells logs where the line ends. Behind the last line it
+		// would scroll.
+		if i < Rows-1 {
+			b.WriteString("\r\n")
+			at = i + 1
+		}
 	}
 	p.drawn = append(Screen{}, s...)
 	return b.String()

@@ -1,0 +1,39 @@
+// Command target is the /init of a system that only tells how it was started.
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+func main() {
+	for _, m := range []string{"proc", "sysfs", "devtmpfs"} {
+		at := map[string]string{"proc": "/proc", "sysfs": "/sys", "devtmpfs": "/dev"}[m]
+		os.MkdirAll(at, 0o755)
+		syscall.Mount(m, at, m, 0, "")
+	}
+	out, err := os.OpenFile("/dev/console", os.O_RDWR, 0)
+	if err != nil {
+		panic(err)
+	}
+	show := func(name, path string) {
+		b, err := os.ReadFile(path)
+		fmt.Fprintf(out, "target: %s: %s %v\r\n", name, strings.TrimSpace(string(b)), err)
+	}
+	fmt.Fprintf(out, "\r\ntarget: started\r\n")
+	show("cmdline", "/proc/cmdline")
+	show("handoff", "/inetboot/handoff.json")
+	indexes, _ := filepath.Glob("/inetboot/indexes/*")
+	for _, i := range indexes {
+		show(i, i)
+	}
+	fmt.Fprintf(out, "target: end\r\n")
+	time.Sleep(500 * time.Millisecond)
+	syscall.Reboot(syscall.LINUX_REBOOT_CMD_POWER_OFF)
+	fmt.Fprintf(out, "target: cannot power off\r\n")
+	select {}
+}

@@ -1,0 +1,454 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/u-root/u-root/pkg/cpio"
+
+	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/internal/digest"
+	"github.com/inetboot/inetboot/internal/handoff"
+	"github.com/inetboot/inetboot/internal/site"
+	"github.com/inetboot/inetboot/internal/storepath"
+	"github.com/inetboot/inetboot/internal/vmtest"
+)
+
+// kernelFile returns the boot medium's kernel, which these tests need.
+func kernelFile(t *testing.T) string {
+	t.Helper()
+	build := os.Getenv("INETBOOT_BUILD")
+	if build == "" {
+		build = "../build"
+	}
+	k, err := filepath.Abs(filepath.Join(build, "vmlinuz"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(k); err != nil {
+		t.Skipf("no kernel (run `make iso`): %v", err)
+	}
+	if _, err := exec.LookPath(vmtest.DefaultQEMU); err != nil {
+		t.Skip(err)
+	}
+	return k
+}
+
+// compile builds a package of this folder as a static program.
+func compile(t *testing.T, pkg string, flags ...string) string {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "init")
+	cmd := exec.Command("go", append(append([]string{"build", "-trimpath", "-tags", "nethttpomithttp2", "-o", out}, flags...), pkg)...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if b, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build %s: %v\n%s", pkg, err, b)
+	}
+	return out
+}
+
+// initramfs packs a program as /init.
+func initramfs(t *testing.T, program string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var buf bytes.Buffer
+	w := cpio.Newc.Writer(&buf)
+	for _, r := range []cpio.Record{
+		cpio.Directory("dev", 0o755), cpio.CharDev("dev/console", 0o600, 5, 1), cpio.StaticFile("init", string(b), 0o755),
+	} {
+		if err := w.WriteRecord(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := cpio.WriteTrailer(w); err != nil {
+		t.Fatal(err)
+	}
+	return append(buf.Bytes(), make([]byte, -buf.Len()&3)...)
+}
+
+// publisher is a store in memory, served by HTTP.
+type publisher struct {
+	key ed25519.PrivateKey
+	url string // for the guest
+
+	mu    sync.Mutex
+	files map[string][]byte
+	slow  time.Duration // pause after each 64 kB of a file
+	gets  map[string]int
+}
+
+func newPublisher(t *testing.T) *publisher {
+	t.Helper()
+	p := &publisher{key: ed25519.NewKeyFromSeed(slices.Repeat([]byte{1}, 32)), files: map[string][]byte{}, gets: map[string]int{}}
+	srv := httptest.NewServer(p)
+	t.Cleanup(srv.Close)
+	p.url = strings.Replace(srv.URL, "127.0.0.1", "10.0.2.2", 1)
+	return p
+}
+
+func (p *publisher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	p.mu.Lock()
+	b, ok := p.files[strings.TrimPrefix(r.URL.Path, "/")]
+	p.gets[r.URL.Path]++
+	slow := p.slow
+	p.mu.Unlock()
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
+	if slow == 0 || len(b) < 1<<20 {
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(b))
+		return
+	}
+	w.Header().Set("Content-Length", fmt.Sprint(len(b)))
+	for c := range slices.Chunk(b, 64<<10) {
+		if _, err := w.Write(c); err != nil {
+			return
+		}
+		time.Sleep(slow)
+	}
+}
+
+func (p *publisher) put(path string, b []byte) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.files[path] = b
+}
+
+// change flips one bit in the middle of a file. The function it returns flips
+// it back.
+func (p *publisher) change(path string) func() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b := p.files[path]
+	bad := slices.Clone(b)
+	bad[len(bad)/2] ^= 1
+	p.files[path] = bad
+	return func() { p.put(path, b) }
+}
+
+func (p *publisher) trust() *catalog.Trust {
+	return catalog.NewTrust(1, catalog.NewKey(p.key.Public().(ed25519.PublicKey)))
+}
+
+// paths of what publish published.
+type paths struct{ kernel, initrd, index, manifest, menu string }
+
+// publish signs a catalog with one image and a menu.
+func (p *publisher) publish(t *testing.T, version uint64, expires time.Time, kernel, initrd []byte, timeout int) paths {
+	t.Helper()
+	index := []byte("the index of meta")
+	m := &catalog.Manifest{
+		Format: catalog.ManifestFormat, Name: "tiny", Version: "1", Arch: "amd64", Created: time.Now(),
+		Kernel: catalog.Kernel{Blob: digest.BlobOf(kernel), Release: "6.1.0-test"}, Initrd: digest.BlobOf(initrd),
+		Cmdline: "image.option=1",
+		Root:    catalog.Root{Type: "erofs", Files: []catalog.RootFile{{Name: "meta", Size: 4096, Index: digest.BlobOf(index)}}},
+		Needs:   catalog.Needs{Memory: 64 << 20},
+	}
+	manifest, err := m.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := catalog.ManifestName("tiny", "1", "amd64")
+	menu := catalog.NewMenu("Test menu")
+	menu.Default, menu.Timeout = "tiny-1", timeout
+	menu.Entries = []catalog.Entry{
+		{ID: "tiny-1", Title: "Tiny Linux 1", Help: "Tells how it was started.", Image: name, Cmdline: "entry.option=2"},
+		{ID: "more", Title: "More systems", Entries: []catalog.Entry{
+			{ID: "deep", Title: "Deep inside", Help: "The same from a submenu.", Image: name, Cmdline: "entry.option=deep"},
+			{ID: "new", Title: "From the future", Requires: []string{"time-travel"}},
+		}},
+		{ID: "reboot", Title: "Restart", Action: catalog.ActionReboot},
+		{ID: "off", Title: "Power off", Action: catalog.ActionPowerOff},
+	}
+	menuFile, err := menu.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := &catalog.List{Type: catalog.Type, Version: version, Created: time.Now(), Expires: expires, Targets: map[string]catalog.Target{
+		catalog.MenuName: catalog.NewTarget(menuFile), name: catalog.NewTarget(manifest),
+	}}
+	signed, err := catalog.Sign(list, p.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	where := paths{
+		kernel: storepath.File(digest.Of(kernel)), initrd: storepath.File(digest.Of(initrd)), index: storepath.Index(digest.Of(index)),
+		manifest: storepath.Target(name, digest.Of(manifest)), menu: storepath.Target(catalog.MenuName, digest.Of(menuFile)),
+	}
+	p.put(where.kernel, kernel)
+	p.put(where.initrd, initrd)
+	p.put(where.index, index)
+	p.put(where.manifest, manifest)
+	p.put(where.menu, menuFile)
+	p.put(storepath.Catalog, signed)
+	return where
+}
+
+// bed is everything that a boot in a virtual machine needs.
+type bed struct {
+	*publisher
+	kernelPath string
+	kernel     []byte // also the target's
+	preboot    []byte // initramfs without a site
+	target     []byte // initrd
+	paths
+}
+
+func newBed(t *testing.T, timeout int) *bed {
+	t.Helper()
+	b := &bed{publisher: newPublisher(t), kernelPath: kernelFile(t)}
+	var err error
+	if b.kernel, err = os.ReadFile(b.kernelPath); err != nil {
+		t.Fatal(err)
+	}
+	b.preboot = initramfs(t, compile(t, ".", "-ldflags", "-X main.builtAt=1700000000"))
+	b.target = append(initramfs(t, compile(t, "./testdata/target")), 0, 0) // no multiple of four
+	b.paths = b.publish(t, 1, time.Now().Add(time.Hour), b.kernel, b.target, timeout)
+	return b
+}
+
+// start boots preboot. s nil: without a site.
+func (b *bed) start(t *testing.T, s *site.Site, c vmtest.Config) *vmtest.VM {
+	t.Helper()
+	initrd := b.preboot
+	if s != nil {
+		trust, err := json.Marshal(b.trust())
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := site.Archive(s, trust)
+		if err != nil {
+			t.Fatal(err)
+		}
+		initrd = append(slices.Clip(initrd), a...)
+	}
+	c.Initrd = filepath.Join(t.TempDir(), "initrd")
+	if err := os.WriteFile(c.Initrd, initrd, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c.Kernel = b.kernelPath
+	c.Cmdline = strings.TrimSpace("console=tty0 console=ttyS0,115200 " + c.Cmdline)
+	return vmtest.StartT(t, c)
+}
+
+func (b *bed) site() *site.Site { return &site.Site{URLs: []string{b.url}} }
+
+const patience = 60 // seconds; machines are emulated, and several may share a processor
+
+func expectTarget(t *testing.T, vm *vmtest.VM) (cmdline string, h *handoff.Handoff) {
+	t.Helper()
+	vm.ExpectT(t, patience, `target: started`)
+	cmdline = vm.ExpectT(t, patience, `target: cmdline: (.*) <nil>\n`)[1]
+	js := vm.ExpectT(t, patience, `target: handoff: (.*) <nil>\n`)[1]
+	h, err := handoff.Parse([]byte(js))
+	if err != nil {
+		t.Fatalf("the handoff %q: %v", js, err)
+	}
+	vm.ExpectT(t, patience, `target: /inetboot/indexes/[0-9a-f]{64}: the index of meta <nil>`)
+	vm.ExpectT(t, patience, `target: end`)
+	return cmdline, h
+}
+
+func TestBootByTimeout(t *testing.T) {
+	b := newBed(t, 3)
+	pcap := filepath.Join(t.TempDir(), "net.pcap")
+	vm := b.start(t, b.site(), vmtest.Config{Name: "timeout", Cmdline: "some.option BOOT_IMAGE=/x", NICs: []vmtest.NIC{{Pcap: pcap}}})
+	vm.ExpectT(t, patience, `inetboot: lease 10\.0\.2\.15/24 on eth0 from 10\.0\.2\.2\n`)
+	vm.ExpectT(t, patience, `inetboot: menu ready\n`)
+	vm.ExpectT(t, patience, `Tiny Linux 1 starts in 2 s; any key stops the clock\.`)
+	vm.ExpectT(t, patience, `inetboot: starting tiny-1\n`)
+	cmdline, h := expectTarget(t, vm)
+	want := "image.option=1 entry.option=2 console=tty0 console=ttyS0,115200 some.option inetboot.boot=" + h.BootID
+	if cmdline != want {
+		t.Errorf("target's command line = %q; want %q", cmdline, want)
+	}
+	if got := fmt.Sprint(h.Mirrors, h.Network.Addresses, h.Image.Name, h.Network.Lease.Server, h.Network.Lease.ClientID); got !=
+		fmt.Sprintf("[%s] [10.0.2.15/24] tiny 10.0.2.2 01%s", b.url, strings.ReplaceAll(h.Network.MAC, ":", "")) {
+		t.Errorf("handoff = %+v", h)
+	}
+	var stages []string
+	for _, s := range h.Stages {
+		stages = append(stages, s.Name)
+	}
+	for _, s := range []string{"init", "link", "dhcp", "catalog", "menu", "kernel", "initrd", "kexec"} {
+		if !slices.Contains(stages, s) {
+			t.Errorf("handoff's stages = %v; want %s among them", stages, s)
+		}
+	}
+	messages, err := vmtest.DHCPMessages(pcap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, others := vmtest.DHCPExchanges(messages); n != 1 || others != 0 || len(messages) != 4 {
+		t.Errorf("DHCP: %d exchanges, %d other requests, messages %v; want one exchange of four messages", n, others, messages)
+	}
+}
+
+func TestSettingsFromCommandLineAlone(t *testing.T) {
+	b := newBed(t, -1)
+	vm := b.start(t, nil, vmtest.Config{Name: "cmdline", Cmdline: fmt.Sprintf("inetboot.url=%s inetboot.key=%x inetboot.entry=deep", b.url, []byte(b.key.Public().(ed25519.PublicKey)))})
+	vm.ExpectT(t, patience, `inetboot: starting deep\n`)
+	if cmdline, _ := expectTarget(t, vm); !strings.Contains(cmdline, "entry.option=deep") || strings.Contains(cmdline, "inetboot.key") {
+		t.Errorf("target's command line = %q", cmdline)
+	}
+}
+
+func TestNoSettings(t *testing.T) {
+	b := newBed(t, -1)
+	vm := b.start(t, nil, vmtest.Config{Name: "nothing", NoReboot: true})
+	vm.ExpectT(t, patience, `inetboot: failed: settings: no store is named: give inetboot\.url=.*imagetool media`)
+	vm.ExpectT(t, patience, `> +1  Restart this machine`)
+	vm.SendT(t, "\r")
+	ctx, cancel := context.WithTimeout(t.Context(), patience*time.Second)
+	defer cancel()
+	if why, err := vm.Wait(ctx); err != nil || why != "guest-reset" {
+		t.Errorf("after Restart: %q, %v; want guest-reset", why, err)
+	}
+}
+
+// Both consoles show the menu and take keys.
+func TestTwoConsoles(t *testing.T) {
+	b := newBed(t, 30)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*patience*time.Second)
+	defer cancel()
+	vm := b.start(t, b.site(), vmtest.Config{Name: "consoles"})
+	screen := func(want string) {
+		t.Helper()
+		var text string
+		for ctx.Err() == nil {
+			var err error
+			if text, err = vm.ScreenText(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(text, want) {
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+		t.Fatalf("the screen does not show %q:\n%s", want, text)
+	}
+	vm.ExpectT(t, patience, `inetboot: menu ready\n`)
+	screen(" >  1  Tiny Linux 1")
+	screen("any key stops the clock")
+	if dir := os.Getenv("INETBOOT_SCREENSHOTS"); dir != "" {
+		if err := vm.Screenshot(ctx, filepath.Join(dir, "menu.png")); err != nil {
+			t.Error(err)
+		}
+	}
+	vm.SendT(t, "\x1b[B") // down, by serial line
+	screen(" >  2  More systems")
+	if text, err := vm.ScreenText(ctx); err != nil || strings.Contains(text, "any key stops") {
+		t.Errorf("the countdown goes on after a key: %v\n%s", err, text)
+	}
+	if err := vm.SendKeys(ctx, "ret"); err != nil { // by keyboard
+		t.Fatal(err)
+	}
+	vm.ExpectT(t, patience, `Test menu > More systems`)
+	screen(" >  1  Deep inside")
+	if err := vm.SendKeys(ctx, "down", "ret"); err != nil {
+		t.Fatal(err)
+	}
+	vm.ExpectT(t, patience, `time-travel, which this version of InetBoot does not have`)
+	vm.SendT(t, "\x1b")
+	screen(" >  2  More systems")
+	if err := vm.SendKeys(ctx, "2", "ret", "1", "ret"); err != nil {
+		t.Fatal(err)
+	}
+	vm.ExpectT(t, patience, `inetboot: starting deep\n`)
+	if cmdline, _ := expectTarget(t, vm); !strings.Contains(cmdline, "entry.option=deep") {
+		t.Errorf("target's command line = %q", cmdline)
+	}
+}
+
+// A changed bit anywhere is named and not booted, and the menu goes on.
+func TestRefusals(t *testing.T) {
+	b := newBed(t, -1)
+	undoCatalog := b.change(storepath.Catalog)
+	vm := b.start(t, b.site(), vmtest.Config{Name: "refusals"})
+	vm.ExpectT(t, patience, `inetboot: refused: catalog: the catalog has been changed after signing`)
+	vm.ExpectT(t, patience, `> +1  Try again`)
+	undoCatalog()
+	vm.SendT(t, "\r")
+	vm.ExpectT(t, patience, `inetboot: menu ready\n`)
+	for _, f := range []struct{ what, path, want string }{
+		{"kernel", b.paths.kernel, `inetboot: refused: kernel: it has SHA-256 [0-9a-f]{12} there, but the catalog says [0-9a-f]{12}`},
+		{"initrd", b.paths.initrd, `inetboot: refused: initrd: it has SHA-256 [0-9a-f]{12} there`},
+		{"index", b.paths.index, `inetboot: refused: index meta: it has SHA-256 [0-9a-f]{12} there`},
+		{"manifest", b.paths.manifest, `inetboot: refused: manifest: it has SHA-256 [0-9a-f]{12} there`},
+	} {
+		undo := b.change(f.path)
+		vm.SendT(t, "\r")
+		vm.ExpectT(t, patience, f.want)
+		vm.ExpectT(t, patience, `> +1  Tiny Linux 1`)
+		vm.ExpectT(t, patience, `Enter: start`)
+		undo()
+	}
+	// A catalog that has expired, read by R, does not replace the good one.
+	good := b.files[storepath.Catalog]
+	b.publish(t, 2, time.Now().Add(-time.Hour), b.kernel, b.target, -1)
+	vm.SendT(t, "r")
+	vm.ExpectT(t, patience, `inetboot: refused: catalog: the catalog expired at .* \(this machine's clock says .*\)`)
+	vm.ExpectT(t, patience, `Enter: start`)
+	b.put(storepath.Catalog, good)
+	vm.SendT(t, "\r")
+	vm.ExpectT(t, patience, `inetboot: starting tiny-1\n`)
+	expectTarget(t, vm)
+}
+
+func TestUnknownKey(t *testing.T) {
+	b := newBed(t, -1)
+	right := b.key
+	b.key = ed25519.NewKeyFromSeed(slices.Repeat([]byte{9}, 32))
+	b.publish(t, 1, time.Now().Add(time.Hour), b.kernel, b.target, -1)
+	b.key = right
+	vm := b.start(t, b.site(), vmtest.Config{Name: "key"})
+	vm.ExpectT(t, patience, `inetboot: refused: catalog: the catalog is not signed by a trusted key: signed by [0-9a-f]{12}, trusted is [0-9a-f]{12}`)
+	vm.ExpectT(t, patience, `> +1  Try again`)
+}
+
+func TestTooLittleMemory(t *testing.T) {
+	b := newBed(t, -1)
+	// Three times the size is more than there is.
+	b.publish(t, 1, time.Now().Add(time.Hour), b.kernel, append(slices.Clip(b.target), make([]byte, 80<<20)...), -1)
+	vm := b.start(t, b.site(), vmtest.Config{Name: "memory", MemoryMB: 256})
+	vm.ExpectT(t, patience, `inetboot: menu ready\n`)
+	vm.SendT(t, "\r")
+	vm.ExpectT(t, patience, `inetboot: failed: memory: not enough memory: starting tiny 1 takes \d+ MB .* \d+ MB are missing`)
+	vm.ExpectT(t, patience, `> +1  Tiny Linux 1`)
+}
+
+// Escape during a download leads back to the menu; a link without a carrier
+// does not hold up the other one.
+func TestCancelAndSecondLink(t *testing.T) {
+	b := newBed(t, -1)
+	b.slow = 300 * time.Millisecond
+	vm := b.start(t, b.site(), vmtest.Config{Name: "cancel", NICs: []vmtest.NIC{{Model: "e1000e"}, {Model: "rtl8139"}}, Args: []string{}})
+	vm.ExpectT(t, patience, `inetboot: lease 10\.0\.2\.15/24 on eth[01] from 10\.0\.2\.2\n`)
+	vm.ExpectT(t, patience, `inetboot: menu ready\n`)
+	vm.SendT(t, "\r")
+	vm.ExpectT(t, patience, `kernel \d+ %, initrd \d+ %: .* MB of .* MB, .*/s, \d+:\d\d left \(Esc: back\)`)
+	vm.SendT(t, "\x1b")
+	vm.ExpectT(t, patience, `cancelled`)
+	vm.ExpectT(t, patience, `> +1  Tiny Linux 1`)
+	b.mu.Lock()
+	b.slow = 0
+	b.mu.Unlock()
+	vm.SendT(t, "\r")
+	expectTarget(t, vm)
+}
