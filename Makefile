@@ -38,11 +38,8 @@ deps: ## Install the Debian packages that building and testing need
 bench-deps: deps
 	$(call install,$(BENCH_DEPS))
 
-$(BUILD):
-	@mkdir -p $@
-
-$(BUILD)/imagetool $(BUILD)/server $(BUILD)/blockfs: $(BUILD)/%: $(GOFILES) go.mod go.sum | $(BUILD)
-	@echo "build: $@"
+$(BUILD)/imagetool $(BUILD)/server $(BUILD)/blockfs: $(BUILD)/%: $(GOFILES) go.mod go.sum
+	@mkdir -p $(BUILD); echo "build: $@"
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o $@ ./$*
 
 .PHONY: build

@@ -8,18 +8,15 @@ PREBOOT_TAGS   := nethttpomithttp2
 PREBOOT_SOURCES := $(shell find preboot catalog internal -name '*.go' -not -name '*_test.go' 2>/dev/null)
 ISO_SOURCES    := $(shell find iso internal/site internal/newc -name '*.go' -not -name '*_test.go') $(wildcard iso/media/*.cfg iso/kernel/*.config)
 
-# The moment of the newest commit: a machine's clock cannot be earlier.
-BUILD_UNIX := $(shell git log -1 --format=%ct 2>/dev/null || echo 1700000000)
-
-$(BUILD)/iso: $(ISO_SOURCES) go.mod go.sum | $(BUILD)
-	@echo "build: $@"
+$(BUILD)/iso: $(ISO_SOURCES) go.mod go.sum
+	@mkdir -p $(BUILD); echo "build: $@"
 	CGO_ENABLED=0 $(GO) build -trimpath -o $@ ./iso
 
-$(BUILD)/vmlinuz: $(BUILD)/iso | $(BUILD)
+$(BUILD)/vmlinuz: $(BUILD)/iso
 	@$(BUILD)/iso kernel $(if $(KERNEL_TARBALL),--tarball $(KERNEL_TARBALL)) -o $@
 
-$(BUILD)/preboot: $(PREBOOT_SOURCES) go.mod go.sum | $(BUILD)
-	@echo "build: $@"
+$(BUILD)/preboot: $(PREBOOT_SOURCES) go.mod go.sum
+	@mkdir -p $(BUILD); echo "build: $@"
 	CGO_ENABLED=0 $(GO) build -trimpath -tags $(PREBOOT_TAGS) -ldflags='-s -w -buildid=' -o $@ ./preboot
 
 $(BUILD)/initramfs.xz: $(BUILD)/iso $(BUILD)/preboot
