@@ -84,7 +84,7 @@ func (s *session) fetch(ctx context.Context, img *catalog.Image) (*download.File
 		}
 	}()
 	begin := time.Now()
-	files, err := download.Fetch(ctx, s.store.client, img, func(n download.Sizes) { now.Store(&n) }, s.line.mark)
+	files, err := download.Fetch(ctx, s.store.client, img, func(n download.Sizes) { now.Store(&n) }, s.markFile)
 	cancel(nil)
 	<-shown
 	s.con.Progress("")
@@ -95,6 +95,13 @@ func (s *session) fetch(ctx context.Context, img *catalog.Image) (*download.File
 	took := max(time.Since(begin), time.Millisecond)
 	s.say("downloaded and verified %s in %.1f s, %s/s", size(n), took.Seconds(), size(int64(float64(n)/took.Seconds())))
 	return files, nil
+}
+
+// markFile notes when the kernel and the initrd are there.
+func (s *session) markFile(what string) {
+	if what == "kernel" || what == "initrd" {
+		s.line.mark(what)
+	}
 }
 
 // handOver gives the verified files to the kernel, the initrd with the handoff

@@ -50,6 +50,19 @@ func explain(err error) string {
 	return console.Printable(verdict + name + reason(err))
 }
 
+// explainAll explains each of the errors that were joined.
+func explainAll(err error) string {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return explain(err)
+	}
+	var parts []string
+	for _, e := range joined.Unwrap() {
+		parts = append(parts, explain(e))
+	}
+	return strings.Join(parts, "; ")
+}
+
 func refused(err error) bool {
 	for _, r := range []error{
 		digest.ErrMismatch, mirror.ErrRejected, mirror.ErrTooLarge, strictjson.ErrSyntax,

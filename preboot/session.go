@@ -138,9 +138,7 @@ func (s *session) connect(ctx context.Context) {
 		if err == nil || ctx.Err() != nil {
 			return
 		}
-		text := explain(err)
-		s.say("%s", text)
-		s.ask(ctx, "InetBoot: no store can be reached", text, endItems("Try again"), retryID, pause)
+		s.ask(ctx, "InetBoot: no store can be reached", explainAll(err), endItems("Try again"), retryID, pause)
 	}
 }
 

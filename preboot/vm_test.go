@@ -41,7 +41,7 @@ func kernelFile(t *testing.T) string {
 	if _, err := os.Stat(k); err != nil {
 		t.Skipf("no kernel (run `make iso`): %v", err)
 	}
-	if _, err := exec.LookPath(vmtest.DefaultQEMU); err != nil {
+	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
 		t.Skip(err)
 	}
 	return k
@@ -243,7 +243,13 @@ func (b *bed) start(t *testing.T, s *site.Site, c vmtest.Config) *vmtest.VM {
 		t.Fatal(err)
 	}
 	c.Kernel = b.kernelPath
-	c.Cmdline = strings.TrimSpace("console=tty0 console=ttyS0,115200 " + c.Cmdline)
+	c.Append = strings.TrimSpace("console=tty0 console=ttyS0,115200 " + c.Append)
+	if c.NICs == nil {
+		c.NICs = []vmtest.NIC{{}}
+	}
+	if c.Memory == 0 {
+		c.Memory = 512
+	}
 	return vmtest.StartT(t, c)
 }
 
@@ -268,18 +274,18 @@ func expectTarget(t *testing.T, vm *vmtest.VM) (cmdline string, h *handoff.Hando
 func TestBootByTimeout(t *testing.T) {
 	b := newBed(t, 3)
 	pcap := filepath.Join(t.TempDir(), "net.pcap")
-	vm := b.start(t, b.site(), vmtest.Config{Name: "timeout", Cmdline: "some.option BOOT_IMAGE=/x", NICs: []vmtest.NIC{{Pcap: pcap}}})
+	vm := b.start(t, b.site(), vmtest.Config{Name: "timeout", Append: "some.option BOOT_IMAGE=/x", NICs: []vmtest.NIC{{Capture: pcap}}})
 	vm.ExpectT(t, patience, `inetboot: lease 10\.0\.2\.15/24 on eth0 from 10\.0\.2\.2\n`)
 	vm.ExpectT(t, patience, `inetboot: menu ready\n`)
-	vm.ExpectT(t, patience, `Tiny Linux 1 starts in 2 s; any key stops the clock\.`)
+	vm.ExpectT(t, patience, `In 2 s: Tiny Linux 1\. Any key stops the clock\.`)
 	vm.ExpectT(t, patience, `inetboot: starting tiny-1\n`)
 	cmdline, h := expectTarget(t, vm)
 	want := "image.option=1 entry.option=2 console=tty0 console=ttyS0,115200 some.option inetboot.boot=" + h.BootID
 	if cmdline != want {
 		t.Errorf("target's command line = %q; want %q", cmdline, want)
 	}
-	if got := fmt.Sprint(h.Mirrors, h.Network.Addresses, h.Image.Name, h.Network.Lease.Server, h.Network.Lease.ClientID); got !=
-		fmt.Sprintf("[%s] [10.0.2.15/24] tiny 10.0.2.2 01%s", b.url, strings.ReplaceAll(h.Network.MAC, ":", "")) {
+	if got := fmt.Sprintln(h.Mirrors, h.Network.Addresses, h.Image.Name, h.Network.Lease.Server, h.Network.Lease.ClientID); got !=
+		fmt.Sprintf("[%s] [10.0.2.15/24] tiny 10.0.2.2 01%s\n", b.url, strings.ReplaceAll(h.Network.MAC, ":", "")) {
 		t.Errorf("handoff = %+v", h)
 	}
 	var stages []string
@@ -302,7 +308,7 @@ func TestBootByTimeout(t *testing.T) {
 
 func TestSettingsFromCommandLineAlone(t *testing.T) {
 	b := newBed(t, -1)
-	vm := b.start(t, nil, vmtest.Config{Name: "cmdline", Cmdline: fmt.Sprintf("inetboot.url=%s inetboot.key=%x inetboot.entry=deep", b.url, []byte(b.key.Public().(ed25519.PublicKey)))})
+	vm := b.start(t, nil, vmtest.Config{Name: "cmdline", Append: fmt.Sprintf("inetboot.url=%s inetboot.key=%x inetboot.entry=deep", b.url, []byte(b.key.Public().(ed25519.PublicKey)))})
 	vm.ExpectT(t, patience, `inetboot: starting deep\n`)
 	if cmdline, _ := expectTarget(t, vm); !strings.Contains(cmdline, "entry.option=deep") || strings.Contains(cmdline, "inetboot.key") {
 		t.Errorf("target's command line = %q", cmdline)
@@ -327,7 +333,7 @@ func TestTwoConsoles(t *testing.T) {
 	b := newBed(t, 30)
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience*time.Second)
 	defer cancel()
-	vm := b.start(t, b.site(), vmtest.Config{Name: "consoles"})
+	vm := b.start(t, b.site(), vmtest.Config{Name: "consoles", VGA: true, NICs: []vmtest.NIC{{}}})
 	screen := func(want string) {
 		t.Helper()
 		var text string
@@ -345,7 +351,7 @@ func TestTwoConsoles(t *testing.T) {
 	}
 	vm.ExpectT(t, patience, `inetboot: menu ready\n`)
 	screen(" >  1  Tiny Linux 1")
-	screen("any key stops the clock")
+	screen("Any key stops the clock")
 	if dir := os.Getenv("INETBOOT_SCREENSHOTS"); dir != "" {
 		if err := vm.Screenshot(ctx, filepath.Join(dir, "menu.png")); err != nil {
 			t.Error(err)
@@ -353,7 +359,7 @@ func TestTwoConsoles(t *testing.T) {
 	}
 	vm.SendT(t, "\x1b[B") // down, by serial line
 	screen(" >  2  More systems")
-	if text, err := vm.ScreenText(ctx); err != nil || strings.Contains(text, "any key stops") {
+	if text, err := vm.ScreenText(ctx); err != nil || strings.Contains(text, "Any key stops") {
 		t.Errorf("the countdown goes on after a key: %v\n%s", err, text)
 	}
 	if err := vm.SendKeys(ctx, "ret"); err != nil { // by keyboard
@@ -379,11 +385,12 @@ func TestTwoConsoles(t *testing.T) {
 // A changed bit anywhere is named and not booted, and the menu goes on.
 func TestRefusals(t *testing.T) {
 	b := newBed(t, -1)
-	undoCatalog := b.change(storepath.Catalog)
+	unchanged := b.files[storepath.Catalog]
+	b.put(storepath.Catalog, bytes.Replace(unchanged, []byte(`"version":1`), []byte(`"version":9`), 1))
 	vm := b.start(t, b.site(), vmtest.Config{Name: "refusals"})
 	vm.ExpectT(t, patience, `inetboot: refused: catalog: the catalog has been changed after signing`)
 	vm.ExpectT(t, patience, `> +1  Try again`)
-	undoCatalog()
+	b.put(storepath.Catalog, unchanged)
 	vm.SendT(t, "\r")
 	vm.ExpectT(t, patience, `inetboot: menu ready\n`)
 	for _, f := range []struct{ what, path, want string }{
@@ -400,12 +407,11 @@ func TestRefusals(t *testing.T) {
 		undo()
 	}
 	// A catalog that has expired, read by R, does not replace the good one.
-	good := b.files[storepath.Catalog]
 	b.publish(t, 2, time.Now().Add(-time.Hour), b.kernel, b.target, -1)
 	vm.SendT(t, "r")
 	vm.ExpectT(t, patience, `inetboot: refused: catalog: the catalog expired at .* \(this machine's clock says .*\)`)
 	vm.ExpectT(t, patience, `Enter: start`)
-	b.put(storepath.Catalog, good)
+	b.put(storepath.Catalog, unchanged)
 	vm.SendT(t, "\r")
 	vm.ExpectT(t, patience, `inetboot: starting tiny-1\n`)
 	expectTarget(t, vm)
@@ -426,7 +432,7 @@ func TestTooLittleMemory(t *testing.T) {
 	b := newBed(t, -1)
 	// Three times the size is more than there is.
 	b.publish(t, 1, time.Now().Add(time.Hour), b.kernel, append(slices.Clip(b.target), make([]byte, 80<<20)...), -1)
-	vm := b.start(t, b.site(), vmtest.Config{Name: "memory", MemoryMB: 256})
+	vm := b.start(t, b.site(), vmtest.Config{Name: "memory", Memory: 256})
 	vm.ExpectT(t, patience, `inetboot: menu ready\n`)
 	vm.SendT(t, "\r")
 	vm.ExpectT(t, patience, `inetboot: failed: memory: not enough memory: starting tiny 1 takes \d+ MB .* \d+ MB are missing`)
@@ -438,7 +444,7 @@ func TestTooLittleMemory(t *testing.T) {
 func TestCancelAndSecondLink(t *testing.T) {
 	b := newBed(t, -1)
 	b.slow = 300 * time.Millisecond
-	vm := b.start(t, b.site(), vmtest.Config{Name: "cancel", NICs: []vmtest.NIC{{Model: "e1000e"}, {Model: "rtl8139"}}, Args: []string{}})
+	vm := b.start(t, b.site(), vmtest.Config{Name: "cancel", NICs: []vmtest.NIC{{Model: "e1000e"}, {Model: "rtl8139"}}})
 	vm.ExpectT(t, patience, `inetboot: lease 10\.0\.2\.15/24 on eth[01] from 10\.0\.2\.2\n`)
 	vm.ExpectT(t, patience, `inetboot: menu ready\n`)
 	vm.SendT(t, "\r")

@@ -70,8 +70,8 @@ func (s Sizes) Done() int64 { return s.Kernel + s.Initrd + s.Index }
 func (s Sizes) Total() int64 { return s.KernelTotal + s.InitrdTotal + s.IndexTotal }
 
 // Fetch downloads what the image needs, all of it at the same time, and
-// compares every hash. done, unless nil, is told when "kernel" and "initrd"
-// are complete. The first failure ends the rest and is returned as *Error.
+// compares every hash. done, unless nil, is told when "kernel", "initrd"
+// and "index NAME" are complete. The first failure ends the rest and is returned as *Error.
 func Fetch(ctx context.Context, src Source, img *catalog.Image, progress Progress, done func(string)) (_ *Files, err error) {
 	man := img.Manifest()
 	files := &Files{Indexes: make([][]byte, len(man.Root.Files))}

@@ -320,7 +320,7 @@ func (m *Model) countdown() string {
 		title = it.Title
 	}
 	if console.Width(title) > 40 {
-		title = "The entry above"
+		title = "the entry above"
 	}
-	return fmt.Sprintf(" %s starts in %d s; any key stops the clock.", title, m.left)
+	return fmt.Sprintf(" In %d s: %s. Any key stops the clock.", m.left, title)
 }

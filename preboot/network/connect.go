@@ -75,7 +75,8 @@ type outcome struct {
 // Connect raises every link, gets leases, and calls try for each link that
 // has one, in the order in which they come, with the link configured. The
 // first one for which try succeeds stays; the others are taken down. The
-// error joins what went wrong on each link.
+// error joins what went wrong on each link; all of it but try's errors has been
+// logged.
 func (n *Network) Connect(ctx context.Context, try func(context.Context, *Config) error) error {
 	n.release()
 	if err := netlink.LinkSetUp(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "lo", Index: 1}}); err != nil {
@@ -129,7 +130,9 @@ func (n *Network) Connect(ctx context.Context, try func(context.Context, *Config
 			case len(known) > 0:
 				return errors.Join(failures...)
 			case time.Since(begin) > n.o.Links:
-				return fmt.Errorf("%w: this machine has no network card that InetBoot's kernel knows", ErrNoLink)
+				err := fmt.Errorf("%w: this machine has no network card that InetBoot's kernel knows", ErrNoLink)
+				n.o.Log(err.Error())
+				return err
 			}
 		}
 		select {
@@ -148,7 +151,7 @@ func (n *Network) Connect(ctx context.Context, try func(context.Context, *Config
 				if ctx.Err() != nil {
 					return ctx.Err()
 				}
-				failures = append(failures, fmt.Errorf("%s: %w", o.link.name, err))
+				failures = append(failures, err)
 				continue
 			}
 			cancel()
@@ -198,13 +201,15 @@ func (n *Network) attempt(ctx context.Context, h *held, others bool, try func(co
 	if err == nil {
 		err = writeResolvConf(n.o.ResolvConf, h.config)
 	}
-	if err == nil {
-		err = try(ctx, h.config)
-	}
 	if err != nil {
-		return errors.Join(err, h.link.flush())
+		n.o.Log(err.Error())
+	} else if err = try(ctx, h.config); err == nil {
+		return nil
 	}
-	return nil
+	if e := h.link.flush(); e != nil {
+		n.o.Log(e.Error())
+	}
+	return err
 }
 
 // keep goes on with one link and takes the others down.
