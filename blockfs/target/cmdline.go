@@ -1,0 +1,67 @@
+package target
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+)
+
+// cmdline is what of the kernel's command line concerns init.
+type cmdline struct {
+	init    string // init=, "" if not given
+	overlay string // inetboot.overlay=: size of the overlay as tmpfs takes it
+	quiet   bool   // messages of the kernel's log are not shown
+}
+
+var sizeOption = regexp.MustCompile(`^[1-9][0-9]{0,12}[kKmMgG%]?$`)
+
+// defaultOverlay is half of the machine's memory.
+const defaultOverlay = "50%"
+
+func parseCmdline(s string) (cmdline, error) {
+	c := cmdline{overlay: defaultOverlay}
+	for _, w := range fields(s) {
+		key, value, _ := strings.Cut(w, "=")
+		switch key {
+		case "--":
+			return c, nil // what follows is for the image's init
+		case "init":
+			c.init = value
+		case "quiet":
+			c.quiet = true
+		case "inetboot.overlay":
+			if !sizeOption.MatchString(value) {
+				return c, fmt.Errorf("inetboot.overlay=%s: want a size such as 2G or 50%%", value)
+			}
+			c.overlay = value
+		}
+	}
+	return c, nil
+}
+
+// fields splits a command line as the kernel does: at white space, but not
+// between double quotes, which are dropped.
+func fields(s string) []string {
+	var out []string
+	var w strings.Builder
+	quoted, any := false, false
+	for _, c := range []byte(s) {
+		switch {
+		case c == '"':
+			quoted, any = !quoted, true
+		case !quoted && (c == ' ' || c == '\t' || c == '\n' || c == '\r'):
+			if any {
+				out = append(out, w.String())
+				w.Reset()
+				any = false
+			}
+		default:
+			w.WriteByte(c)
+			any = true
+		}
+	}
+	if any {
+		out = append(out, w.String())
+	}
+	return out
+}

@@ -1,0 +1,198 @@
+package target
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/inetboot/inetboot/internal/handoff"
+)
+
+// writeFiles writes what the image's own programs have to know.
+func (b *booter) writeFiles(link netlink.Link, pid int) error {
+	for name, content := range runFiles(b.h.Network, link.Attrs().Name, pid) {
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			return &failure{"write " + name, err, "the machine may have too little memory"}
+		}
+		if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
+			return &failure{"write " + name, err, "the machine may have too little memory"}
+		}
+	}
+	if err := writeResolvConf(newRoot, b.h.Network); err != nil {
+		b.log.Warn("the image gets no resolver configuration", "error", err)
+	}
+	name, err := writeHostname(newRoot, b.h.Network.Hostname)
+	if err != nil {
+		b.log.Warn("the image gets no host name", "error", err)
+	}
+	if name != "" {
+		if err := unix.Sethostname([]byte(name)); err != nil {
+			b.log.Warn("the image gets no host name", "error", err)
+		}
+	}
+	return nil
+}
+
+// runFiles returns the files below /run that keep the image's programs from
+// taking the network down or killing the daemon.
+func runFiles(n handoff.Network, link string, pid int) map[string]string {
+	var dns, domains strings.Builder
+	for _, a := range n.Nameservers {
+		fmt.Fprintf(&dns, "DNS=%v\n", a)
+	}
+	if len(n.Search) > 0 {
+		fmt.Fprintf(&domains, "Domains=%s\n", strings.Join(n.Search, " "))
+	}
+	note := "# The root filesystem comes over this link: it was set up before the system\n# started, and has to stay as it is.\n"
+	return map[string]string{
+		// systemd.network(5): sorted before all others, so it wins.
+		"/run/systemd/network/00-inetboot.network": note +
+			"[Match]\nMACAddress=" + n.MAC + "\nType=ether\n\n" +
+			"[Network]\nDHCP=no\nKeepConfiguration=yes\n" + dns.String() + domains.String(),
+		"/run/NetworkManager/conf.d/00-inetboot.conf": note +
+			"[device-inetboot]\nmatch-device=mac:" + n.MAC + "\nmanaged=0\n",
+		// ifup(8) does nothing for an interface that it believes to be up.
+		"/run/network/ifstate":          "lo=lo\n" + link + "=" + link + "\n",
+		"/run/sendsigs.omit.d/inetboot": strconv.Itoa(pid) + "\n",
+	}
+}
+
+// resolvConf returns what resolv.conf(5) should say, "" if nothing is known.
+func resolvConf(n handoff.Network) string {
+	if len(n.Nameservers) == 0 {
+		return ""
+	}
+	var b strings.Builder
+	b.WriteString("# Written at boot, from the network's settings.\n")
+	for i, a := range n.Nameservers {
+		if i == 3 {
+			break // MAXNS
+		}
+		fmt.Fprintf(&b, "nameserver %v\n", a)
+	}
+	if len(n.Search) > 0 {
+		fmt.Fprintf(&b, "search %s\n", strings.Join(n.Search, " "))
+	}
+	return b.String()
+}
+
+// writeResolvConf writes the image's /etc/resolv.conf if nothing else will and
+// the image brings none of use.
+func writeResolvConf(root string, n handoff.Network) error {
+	text := resolvConf(n)
+	if text == "" {
+		return nil
+	}
+	name := filepath.Join(root, "etc/resolv.conf")
+	if target, err := os.Readlink(name); err == nil {
+		if strings.Contains(target, "run/systemd/resolve/") && exists(root, "/usr/lib/systemd/systemd-resolved", "/lib/systemd/systemd-resolved") {
+			return nil // it learns the servers from systemd-networkd's file
+		}
+		// Below /run nothing is there yet, whatever the link says.
+		if real, err := resolveIn(root, "/etc/resolv.conf"); err == nil && hasNameserver(filepath.Join(root, real)) {
+			return nil
+		}
+		if err := os.Remove(name); err != nil {
+			return err
+		}
+	} else if hasNameserver(name) {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(name, []byte(text), 0o644)
+}
+
+func exists(root string, names ...string) bool {
+	for _, n := range names {
+		if _, err := resolveIn(root, n); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+func hasNameserver(name string) bool {
+	b, err := readSmall(name)
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(b) {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == "nameserver" {
+			return true
+		}
+	}
+	return false
+}
+
+// readSmall reads the beginning of a regular file.
+func readSmall(name string) (string, error) {
+	st, err := os.Lstat(name)
+	if err != nil {
+		return "", err
+	}
+	if !st.Mode().IsRegular() {
+		return "", errors.New("not a regular file")
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	var b bytes.Buffer
+	if _, err := b.ReadFrom(io.LimitReader(f, 64<<10)); err != nil {
+		return "", err
+	}
+	return b.String(), nil
+}
+
+// writeHostname writes the image's /etc/hostname if it has none of its own. It
+// returns the name that the machine should have, "" if the image decides.
+func writeHostname(root, name string) (string, error) {
+	if name == "" || !validHostname(name) {
+		return "", nil
+	}
+	file := filepath.Join(root, "etc/hostname")
+	have, err := readSmall(file)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", nil // a link or a folder: the image's own idea
+	}
+	for line := range strings.Lines(have) {
+		line = strings.TrimSpace(line)
+		if line != "" && line[0] != '#' && line != "localhost" && line != "localhost.localdomain" {
+			return "", nil
+		}
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return "", err
+	}
+	return name, os.WriteFile(file, []byte(name+"\n"), 0o644)
+}
+
+// validHostname tells whether a name that came from the network is one (RFC
+// 1123 section 2.1).
+func validHostname(s string) bool {
+	if len(s) > 64 {
+		return false
+	}
+	for label := range strings.SplitSeq(s, ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
+			return false
+		}
+		for _, c := range []byte(label) {
+			if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' {
+				return false
+			}
+		}
+	}
+	return true
+}

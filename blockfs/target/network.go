@@ -1,0 +1,230 @@
+package target
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/inetboot/inetboot/internal/handoff"
+)
+
+// network raises the link that preboot used, with the same settings. It waits
+// for the link and for its cable, and says so.
+func (b *booter) network(ctx context.Context) (netlink.Link, error) {
+	mac, err := net.ParseMAC(b.h.Network.MAC)
+	if err != nil {
+		return nil, &failure{"set up the network", err, "use a newer boot medium"}
+	}
+	// The interface's own loopback first: programs expect it.
+	if lo, err := netlink.LinkByName("lo"); err == nil {
+		if err := netlink.LinkSetUp(lo); err != nil {
+			b.log.Warn("loopback stays down", "error", err)
+		}
+	}
+	if err := b.mods.Load("af_packet"); err != nil {
+		b.log.Debug("no packet sockets", "error", err)
+	}
+	link, err := b.findLink(ctx, mac)
+	if err != nil {
+		return nil, err
+	}
+	if err := configure(link, b.h.Network); err != nil {
+		return nil, &failure{"set up " + link.Attrs().Name, err, "check the settings of the network, or try again"}
+	}
+	if err := b.waitCarrier(ctx, link); err != nil {
+		return nil, err
+	}
+	kind := "static"
+	if b.h.Network.Lease != nil {
+		kind = "lease kept"
+	}
+	b.say("network %s up %v (%s)", link.Attrs().Name, b.h.Network.Addresses[0], kind)
+	return link, nil
+}
+
+// findLink loads drivers until there is a link with the address.
+func (b *booter) findLink(ctx context.Context, mac net.HardwareAddr) (netlink.Link, error) {
+	started := time.Now()
+	said := false
+	for {
+		b.loadDrivers("/sys/bus")
+		links, err := netlink.LinkList()
+		if err != nil {
+			return nil, &failure{"list network links", err, "the kernel of this image lacks something basic; build the image anew"}
+		}
+		if l := pickLink(links, mac); l != nil {
+			return l, nil
+		}
+		if !said && time.Since(started) > 5*time.Second {
+			said = true
+			var have []string
+			for _, l := range links {
+				have = append(have, fmt.Sprintf("%s %v", l.Attrs().Name, l.Attrs().HardwareAddr))
+			}
+			b.log.Error("no network link has the address that was booted over: waiting for it; the image's kernel or initramfs may lack its driver",
+				"mac", mac, "links", strings.Join(have, ", "))
+		}
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// pickLink returns the device with the address, not a VLAN or bridge on it.
+func pickLink(links []netlink.Link, mac net.HardwareAddr) netlink.Link {
+	for _, l := range links {
+		if l.Type() == "device" && bytes.Equal(l.Attrs().HardwareAddr, mac) {
+			return l
+		}
+	}
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// driverDirs are the parts of a kernel that network devices and the buses on
+// the way to them need; drivers for other devices are the image's business.
+var driverDirs = []string{"drivers/net/", "drivers/virtio/", "drivers/usb/", "drivers/hv/", "drivers/xen/", "drivers/pci/", "drivers/pcmcia/", "net/"}
+
+// loadDrivers loads what the devices that are there ask for.
+func (b *booter) loadDrivers(bus string) {
+	names, err := filepath.Glob(filepath.Join(bus, "*/devices/*/modalias"))
+	if err != nil {
+		return
+	}
+	for _, name := range names {
+		alias, err := os.ReadFile(name)
+		if err != nil {
+			if !errors.Is(err, fs.ErrNotExist) {
+				b.log.Debug("modalias", "error", err)
+			}
+			continue
+		}
+		for _, m := range b.mods.Tree.Match(string(alias)) {
+			file, err := b.mods.Tree.File(m)
+			if err != nil || !wantedDriver(file) {
+				continue
+			}
+			if err := b.mods.Load(m); err != nil {
+				b.log.Debug("driver", "error", err)
+			}
+		}
+	}
+}
+
+func wantedDriver(file string) bool {
+	_, rest, ok := strings.Cut("/"+file, "/kernel/")
+	if !ok {
+		return file != "" // updates/, extra/: put there on purpose
+	}
+	for _, d := range driverDirs {
+		if strings.HasPrefix(rest, d) {
+			return true
+		}
+	}
+	return false
+}
+
+// configure gives the link its MTU, addresses and routes.
+func configure(link netlink.Link, n handoff.Network) error {
+	if n.MTU != 0 && n.MTU != link.Attrs().MTU {
+		if err := netlink.LinkSetMTU(link, n.MTU); err != nil {
+			return fmt.Errorf("MTU %d: %w", n.MTU, err)
+		}
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return fmt.Errorf("raise: %w", err)
+	}
+	for _, a := range addresses(n) {
+		if err := netlink.AddrReplace(link, a); err != nil {
+			return fmt.Errorf("address %v: %w", a.IPNet, err)
+		}
+	}
+	for _, r := range routes(link.Attrs().Index, n) {
+		if err := netlink.RouteReplace(r); err != nil {
+			return fmt.Errorf("route to %v: %w", r.Dst, err)
+		}
+	}
+	return nil
+}
+
+// addresses converts the addresses. Those of IPv6 were in use a second ago, so
+// duplicates are not looked for.
+func addresses(n handoff.Network) []*netlink.Addr {
+	var out []*netlink.Addr
+	for _, p := range n.Addresses {
+		a := &netlink.Addr{IPNet: &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}}
+		if p.Addr().Is6() {
+			if p.Addr().IsLinkLocalUnicast() {
+				continue // the kernel makes its own
+			}
+			a.Flags = unix.IFA_F_NODAD
+		}
+		out = append(out, a)
+	}
+	return out
+}
+
+// routes converts the routes: those without a gateway first, because the
+// others may need them.
+func routes(index int, n handoff.Network) []*netlink.Route {
+	var direct, via []*netlink.Route
+	for _, r := range n.Routes {
+		d := r.Destination.Masked()
+		nr := &netlink.Route{LinkIndex: index, Dst: &net.IPNet{IP: d.Addr().AsSlice(), Mask: net.CIDRMask(d.Bits(), d.Addr().BitLen())}}
+		if !r.Gateway.IsValid() {
+			nr.Scope = netlink.SCOPE_LINK
+			if d.Addr().Is6() {
+				nr.Scope = netlink.SCOPE_UNIVERSE
+			}
+			direct = append(direct, nr)
+			continue
+		}
+		nr.Gw = r.Gateway.AsSlice()
+		// A gateway need not be in an on-link network (RFC 3442, /32 leases).
+		nr.Flags = int(netlink.FLAG_ONLINK)
+		via = append(via, nr)
+	}
+	return append(direct, via...)
+}
+
+// waitCarrier waits until the cable is in and the other side answers.
+func (b *booter) waitCarrier(ctx context.Context, link netlink.Link) error {
+	started := time.Now()
+	for said := false; ; {
+		l, err := netlink.LinkByIndex(link.Attrs().Index)
+		if err != nil {
+			return &failure{"look at " + link.Attrs().Name, err, "the network device has gone; check it and try again"}
+		}
+		// Drivers that do not report a state say unknown.
+		if s := l.Attrs().OperState; s == netlink.OperUp || s == netlink.OperUnknown || l.Attrs().RawFlags&unix.IFF_LOWER_UP != 0 {
+			return nil
+		}
+		if !said && time.Since(started) > 5*time.Second {
+			said = true
+			b.log.Warn("the link is down: waiting for it; check the cable and the switch", "link", l.Attrs().Name)
+		}
+		if err := pause(ctx, 20*time.Millisecond); err != nil {
+			return err
+		}
+	}
+}
