@@ -16,7 +16,7 @@ func trustFile(dir string) string { return filepath.Join(dir, keys.TrustFile) }
 
 func (a *app) keyCommand() *cobra.Command {
 	var w where
-	c := &cobra.Command{Use: "key", Short: "Show the signing key", Args: args(cobra.NoArgs)}
+	c := &cobra.Command{Use: "key", Short: "Show the signing key", Args: args(cobra.NoArgs), RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
 	show := &cobra.Command{
 		Use:     "show",
 		Short:   "Print the key's id and public half",

@@ -52,6 +52,8 @@ catalog with the menu that people see.
   imagetool push ./debian-root --name debian --version 12 --cmdline "console=ttyS0"
   imagetool ls
   imagetool media --iso build/inetboot.iso --url http://boot.example.org/ -o my.iso`,
+		Args:          args(cobra.NoArgs), // else an unknown command would be an argument
+		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}

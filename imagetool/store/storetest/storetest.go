@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/inetboot/inetboot/blockfs/block"
+	"github.com/inetboot/inetboot/blockfs/index"
 	"github.com/inetboot/inetboot/catalog"
 	"github.com/inetboot/inetboot/imagetool/keys"
 	"github.com/inetboot/inetboot/imagetool/push"
@@ -55,9 +56,15 @@ func testPut(t *testing.T, st store.Store) {
 	ctx := context.Background()
 	data := bytes.Repeat([]byte("content "), 1000)
 	blockPath, stored := newBlock(t, data)
+	var b index.Builder
+	b.Add(len(data), len(stored), digest.Of(data))
+	idx, err := b.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for path, want := range map[string][]byte{
 		storepath.File(digest.Of(data)):                            data,
-		storepath.Index(digest.Of(data)):                           data,
+		storepath.Index(digest.Of(idx)):                            idx,
 		storepath.Target("images/a/1/amd64.json", digest.Of(data)): data,
 		blockPath: stored,
 	} {
@@ -149,8 +156,9 @@ func testLimit(t *testing.T, st store.Store) {
 	}
 }
 
-// catalogs returns a trust file and catalogs 1 to n that it accepts.
-func catalogs(t *testing.T, n int) (trust []byte, signed [][]byte) {
+// catalogs stores the target of catalogs 1 to n and returns a trust file and
+// the catalogs, which it accepts.
+func catalogs(t *testing.T, st store.Store, n int) (trust []byte, signed [][]byte) {
 	t.Helper()
 	k, err := keys.Generate(t.TempDir())
 	if err != nil {
@@ -174,12 +182,17 @@ func catalogs(t *testing.T, n int) (trust []byte, signed [][]byte) {
 	if _, err := catalog.Verify(k.Trust, signed[n-1], timeZero, uint64(n)); err != nil {
 		t.Fatal(err)
 	}
+	for path, data := range rec.files {
+		if kind, _, _ := storepath.Parse(path); kind == storepath.KindTarget {
+			put(t, st, path, data)
+		}
+	}
 	return trust, signed
 }
 
 func testReplace(t *testing.T, st store.Store) {
 	ctx := context.Background()
-	trust, cats := catalogs(t, 3)
+	trust, cats := catalogs(t, st, 3)
 	if err := st.Replace(ctx, storepath.Trust, trust, ""); err != nil {
 		t.Fatalf("Replace(trust) = %v", err)
 	}
@@ -209,7 +222,7 @@ func testReplace(t *testing.T, st store.Store) {
 
 func testReplaceAtOnce(t *testing.T, st store.Store) {
 	ctx := context.Background()
-	trust, cats := catalogs(t, 9)
+	trust, cats := catalogs(t, st, 9)
 	if err := st.Replace(ctx, storepath.Trust, trust, ""); err != nil {
 		t.Fatal(err)
 	}
