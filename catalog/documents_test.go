@@ -1,0 +1,250 @@
+package catalog_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/internal/strictjson"
+)
+
+const menuHead = `{"format":"inetboot-menu/1","title":"T","timeout":5,`
+
+func TestParseMenu(t *testing.T) {
+	m, err := catalog.ParseMenu([]byte(menuHead + `"default":"b","future":{"x":[1,2]},"entries":[
+		{"id":"a","title":"A","entries":[{"id":"b","title":"B","image":"images/x/1/amd64.json","cmdline":"c","help":"line\nline","arch":["amd64"]}]},
+		{"id":"new","title":"New","requires":["rockets"],"launch":1},
+		{"id":"odd","title":"Odd","action":"make-tea"},
+		{"id":"off","title":"Off","action":"poweroff"}]}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := m.Find("b"); e == nil || e.Title != "B" || e.Usable("amd64") != nil || e.Usable("arm64") == nil {
+		t.Errorf("Find(b) = %+v", e)
+	}
+	var req *strictjson.RequiresError
+	for id, missing := range map[string]string{"new": "rockets", "odd": "make-tea"} {
+		if err := m.Find(id).Usable("amd64"); !errors.As(err, &req) || !strings.Contains(err.Error(), missing) {
+			t.Errorf("Usable() of %s = %v; want a RequiresError that names %s", id, err, missing)
+		}
+	}
+	if err := m.Find("off").Usable("amd64"); err != nil {
+		t.Errorf("Usable() of off = %v", err)
+	}
+	if m.Find("none") != nil {
+		t.Error("Find(none) found something")
+	}
+	b, err := m.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := catalog.ParseMenu(b)
+	if err != nil || !cmp.Equal(m, again) {
+		t.Errorf("menu does not survive Marshal: %v", err)
+	}
+}
+
+func TestParseMenuRefuses(t *testing.T) {
+	entry := func(s string) string { return menuHead + `"entries":[` + s + `]}` }
+	deep := `{"id":"x","title":"x","action":"reboot"}`
+	for i := range 9 {
+		deep = fmt.Sprintf(`{"id":"x%d","title":"x","entries":[%s]}`, i, deep)
+	}
+	var many strings.Builder
+	for i := range 10_001 {
+		fmt.Fprintf(&many, `,{"id":"e%d","title":"x","action":"reboot"}`, i)
+	}
+	var req *strictjson.RequiresError
+	for name, doc := range map[string]string{
+		"no JSON":                    `x`,
+		"another format":             `{"format":"inetboot-menu/2","title":"T","timeout":5,"entries":[]}`,
+		"twice":                      menuHead + `"title":"U","entries":[]}`,
+		"twice in another case":      menuHead + `"TITLE":"U","entries":[]}`,
+		"timeout too small":          `{"format":"inetboot-menu/1","title":"T","timeout":-2,"entries":[]}`,
+		"timeout too large":          `{"format":"inetboot-menu/1","title":"T","timeout":86401,"entries":[]}`,
+		"escape in the title":        `{"format":"inetboot-menu/1","title":"\u001b[2J","timeout":5,"entries":[]}`,
+		"long title":                 `{"format":"inetboot-menu/1","title":"` + strings.Repeat("x", 201) + `","timeout":5,"entries":[]}`,
+		"escape in an entry":         entry(`{"id":"a","title":"\u009b","action":"reboot"}`),
+		"direction mark":             entry(`{"id":"a","title":"\u202e","action":"reboot"}`),
+		"escape in the command line": entry(`{"id":"a","title":"a","action":"reboot","cmdline":"\u0000"}`),
+		"carriage return in help":    entry(`{"id":"a","title":"a","action":"reboot","help":"\r"}`),
+		"no title":                   entry(`{"id":"a","action":"reboot"}`),
+		"no id":                      entry(`{"title":"a","action":"reboot"}`),
+		"id with a slash":            entry(`{"id":"a/b","title":"a","action":"reboot"}`),
+		"same id twice":              entry(`{"id":"a","title":"a","action":"reboot"},{"id":"a","title":"b","action":"reboot"}`),
+		"nothing to do":              entry(`{"id":"a","title":"a"}`),
+		"two things to do":           entry(`{"id":"a","title":"a","action":"reboot","image":"x"}`),
+		"image outside":              entry(`{"id":"a","title":"a","image":"../x"}`),
+		"default is no entry":        menuHead + `"default":"x","entries":[]}`,
+		"nested too deep":            entry(deep),
+		"too many":                   entry(many.String()[1:]),
+		"too large":                  entry(`{"id":"a","title":"a","action":"reboot"}`) + strings.Repeat(" ", catalog.MaxTarget),
+	} {
+		if _, err := catalog.ParseMenu([]byte(doc)); !errors.Is(err, catalog.ErrFormat) {
+			t.Errorf("%s: ParseMenu() = %v; want ErrFormat", name, err)
+		}
+	}
+	if _, err := catalog.ParseMenu([]byte(menuHead + `"requires":["x"],"entries":[]}`)); !errors.As(err, &req) {
+		t.Errorf("unknown requirement: ParseMenu() = %v; want a RequiresError", err)
+	}
+}
+
+func TestParseManifest(t *testing.T) {
+	good, err := manifest().Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := catalog.ParseManifest(good)
+	if err != nil || !cmp.Equal(m, manifest()) {
+		t.Fatalf("ParseManifest() = %+v, %v; want what was marshalled", m, err)
+	}
+	var req *strictjson.RequiresError
+	for _, tc := range []struct {
+		name, old, with string
+		requires        bool
+	}{
+		{name: "another format", old: catalog.ManifestFormat, with: "inetboot-manifest/2"},
+		{name: "unknown requirement", old: `"name": "debian"`, with: `"name": "debian", "requires": ["x"]`, requires: true},
+		{name: "name outside", old: `"debian"`, with: `"../debian"`},
+		{name: "no version", old: `"version": "12"`, with: `"version": ""`},
+		{name: "arch with a space", old: `"amd64"`, with: `"amd 64"`},
+		{name: "twice", old: `"version": "12"`, with: `"version": "12", "version": "13"`},
+		{name: "twice in another case", old: `"version": "12"`, with: `"version": "12", "vErsion": "13"`},
+		{name: "control character in the command line", old: `"quiet"`, with: `"qui\u001bet"`},
+		{name: "kernel without size", old: `"size": 1,`, with: `"size": 0,`},
+		{name: "kernel too large", old: `"size": 1,`, with: `"size": 99999999999,`},
+		{name: "negative memory", old: `"memory": 1048576`, with: `"memory": -1`},
+		{name: "no root type", old: `"erofs"`, with: `""`},
+		{name: "root file outside", old: `"meta"`, with: `"/meta"`},
+		{name: "root file hidden", old: `"meta"`, with: `".meta"`},
+		{name: "number as string", old: `"memory": 1048576`, with: `"memory": "1"`},
+		{name: "fraction", old: `"memory": 1048576`, with: `"memory": 1.5`},
+	} {
+		bad := bytes.Replace(good, []byte(tc.old), []byte(tc.with), 1)
+		if bytes.Equal(bad, good) {
+			t.Fatalf("%s: %s is not in the manifest:\n%s", tc.name, tc.old, good)
+		}
+		_, err := catalog.ParseManifest(bad)
+		if tc.requires && !errors.As(err, &req) || !tc.requires && !errors.Is(err, catalog.ErrFormat) {
+			t.Errorf("%s: ParseManifest() = %v", tc.name, err)
+		}
+	}
+	for name, change := range map[string]func(*catalog.Manifest){
+		"no root files":       func(m *catalog.Manifest) { m.Root.Files = nil },
+		"too many root files": func(m *catalog.Manifest) { m.Root.Files = make([]catalog.RootFile, 17) },
+		"root file of size 0": func(m *catalog.Manifest) { m.Root.Files[0].Size = 0 },
+		"no initrd":           func(m *catalog.Manifest) { m.Initrd.Size = 0 },
+	} {
+		m := manifest()
+		change(m)
+		if _, err := m.Marshal(); !errors.Is(err, catalog.ErrFormat) {
+			t.Errorf("%s: Marshal() = %v; want ErrFormat", name, err)
+		}
+	}
+}
+
+func TestParseTrust(t *testing.T) {
+	want := catalog.NewTrust(2, public(key(1)), public(key(2)))
+	good, err := want.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := catalog.ParseTrust(good)
+	if err != nil || !cmp.Equal(got, want) {
+		t.Fatalf("ParseTrust() = %+v, %v; want %+v", got, err, want)
+	}
+	id, other := public(key(1)).ID(), public(key(9)).ID()
+	for _, tc := range []struct{ name, old, with string }{
+		{"another format", catalog.TrustFormat, "x"},
+		{"threshold 0", `"threshold": 2`, `"threshold": 0`},
+		{"threshold above the keys", `"threshold": 2`, `"threshold": 3`},
+		{"a key under another id", id, other},
+		{"another scheme", `"scheme": "ed25519"`, `"scheme": "rsa"`},
+		{"another type", `"keytype": "ed25519"`, `"keytype": "rsa"`},
+		{"short key", public(key(1)).KeyVal.Public, public(key(1)).KeyVal.Public[2:]},
+		{"no hexadecimal", public(key(1)).KeyVal.Public[:2], "zz"},
+		{"twice", `"threshold": 2`, `"threshold": 1, "threshold": 2`},
+	} {
+		bad := bytes.Replace(good, []byte(tc.old), []byte(tc.with), 1)
+		if bytes.Equal(bad, good) {
+			t.Fatalf("%s: nothing to change in:\n%s", tc.name, good)
+		}
+		if _, err := catalog.ParseTrust(bad); err == nil {
+			t.Errorf("%s: ParseTrust() accepts it", tc.name)
+		}
+	}
+	if _, err := catalog.ParseTrust(append(good, bytes.Repeat([]byte(" "), 20<<10)...)); err == nil {
+		t.Error("ParseTrust() accepts a file that fits on no medium")
+	}
+}
+
+// Key ids are those of TUF, so that other tools know the keys, too.
+func TestKeyID(t *testing.T) {
+	// sha256 of {"keytype":"ed25519","keyval":{"public":"8a88…"},"scheme":"ed25519"}
+	k := public(key(1))
+	if got, want := k.KeyVal.Public, "8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c"; got != want {
+		t.Fatalf("public key %s; want %s", got, want)
+	}
+	const canonical = `{"keytype":"ed25519","keyval":{"public":"8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c"},"scheme":"ed25519"}`
+	if got, want := k.ID(), hash(canonical); got != want {
+		t.Errorf("ID() = %s; want %s", got, want)
+	}
+}
+
+func FuzzParseMenu(f *testing.F) {
+	f.Add([]byte(menuHead + `"default":"a","entries":[{"id":"a","title":"A","action":"reboot"}]}`))
+	f.Add([]byte(menuHead + `"entries":[{"id":"a","title":"A","entries":[{"id":"b","title":"B","image":"x.json"}]}]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		m, err := catalog.ParseMenu(data)
+		if err != nil {
+			return
+		}
+		b, err := m.Marshal()
+		if err != nil {
+			t.Fatalf("Marshal() of what ParseMenu accepts: %v", err)
+		}
+		if strings.ContainsAny(m.Title, "\x1b\x00\r") {
+			t.Errorf("title %q", m.Title)
+		}
+		if _, err := catalog.ParseMenu(b); err != nil {
+			t.Errorf("ParseMenu() of what Marshal returns: %v", err)
+		}
+	})
+}
+
+func FuzzParseManifest(f *testing.F) {
+	good, err := manifest().Marshal()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Add([]byte(`{"format":"inetboot-manifest/1"}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		m, err := catalog.ParseManifest(data)
+		if err != nil {
+			return
+		}
+		if _, err := m.Marshal(); err != nil {
+			t.Errorf("Marshal() of what ParseManifest accepts: %v", err)
+		}
+	})
+}
+
+func FuzzParseTrust(f *testing.F) {
+	good, err := catalog.NewTrust(1, public(key(1))).Marshal()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		tr, err := catalog.ParseTrust(data)
+		if err == nil && (tr.Threshold < 1 || tr.Threshold > len(tr.Keys)) {
+			t.Errorf("ParseTrust() accepts threshold %d of %d keys", tr.Threshold, len(tr.Keys))
+		}
+	})
+}
