@@ -1,0 +1,139 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/internal/digest"
+	"github.com/inetboot/inetboot/internal/mirror"
+	"github.com/inetboot/inetboot/internal/strictjson"
+	"github.com/inetboot/inetboot/preboot/console"
+	"github.com/inetboot/inetboot/preboot/download"
+	"github.com/inetboot/inetboot/preboot/menu"
+	"github.com/inetboot/inetboot/preboot/network"
+)
+
+func TestExplain(t *testing.T) {
+	a, b := digest.Of([]byte("a")), digest.Of([]byte("b"))
+	mismatch := fmt.Errorf("%w: %w", mirror.ErrRejected, &digest.MismatchError{What: "files/x", Want: a, Got: b})
+	at := func(errs ...error) error {
+		e := &mirror.Error{Path: "files/" + a.String()}
+		for i, err := range errs {
+			e.Failures = append(e.Failures, mirror.Failure{URL: fmt.Sprint("http://", i), Err: err})
+		}
+		return e
+	}
+	expired := &catalog.ExpiredError{Expires: time.Unix(1e9, 0), Now: time.Unix(2e9, 0)}
+	for _, tt := range []struct {
+		name string
+		err  error
+		want string
+	}{
+		{"kernel", part("download", &download.Error{What: "kernel", Err: at(mismatch)}),
+			"refused: kernel: it has SHA-256 " + b.Short() + " there, but the catalog says " + a.Short() + " (http://0)"},
+		{"several mirrors", part("download", &download.Error{What: "initrd", Err: at(fmt.Errorf("%w: %w", mirror.ErrUnavailable, errors.New("connection refused")), fmt.Errorf("%w (404 Not Found)", mirror.ErrNotFound))}),
+			"failed: initrd: unavailable: connection refused (http://0); not found (404 Not Found) (http://1)"},
+		{"expired", part("catalog", at(fmt.Errorf("%w: %w", mirror.ErrRejected, expired))), "refused: catalog: " + expired.Error() + " (http://0)"},
+		{"signature", part("catalog", at(fmt.Errorf("%w: %w", mirror.ErrRejected, fmt.Errorf("the catalog has been changed: %w", catalog.ErrSignature)))),
+			"refused: catalog: the catalog has been changed: signature is wrong (http://0)"},
+		{"requirement", part("menu", strictjson.Requires("the menu", []string{"x"}, nil)), "refused: menu: the menu needs x, which this version of InetBoot does not have: use a newer boot medium or program"},
+		{"memory", part("memory", fmt.Errorf("%w: 5 MB are missing", download.ErrMemory)), "failed: memory: not enough memory: 5 MB are missing"},
+		{"a server that wants to paint", part("catalog", at(errors.New("\x1b[2Jha\nha"))), "failed: catalog: [2Jha ha (http://0)"},
+	} {
+		if got := explain(tt.err); got != tt.want {
+			t.Errorf("%s: explain = %q; want %q", tt.name, got, tt.want)
+		}
+	}
+	joined := errors.Join(fmt.Errorf("%w on eth0", network.ErrNoCarrier), part("catalog", at(errors.New("x"))))
+	if got, want := explainAll(joined), "failed: no carrier on eth0; failed: catalog: x (http://0)"; got != want {
+		t.Errorf("explainAll = %q; want %q", got, want)
+	}
+}
+
+func TestWithClock(t *testing.T) {
+	err := withClock(fmt.Errorf("get: %w", &tls.CertificateVerificationError{Err: x509.CertificateInvalidError{Reason: x509.Expired}}))
+	if !strings.Contains(err.Error(), "this machine's clock says 20") {
+		t.Errorf("withClock = %v; want what the clock says", err)
+	}
+}
+
+func TestItems(t *testing.T) {
+	entries := []catalog.Entry{
+		{ID: "a", Title: "A", Help: "help", Image: "images/a/1/amd64.json"},
+		{ID: "arm", Title: "ARM", Image: "images/a/1/arm64.json", Arch: []string{"arm64"}},
+		{ID: "both", Title: "Both", Entries: []catalog.Entry{{ID: "c", Title: "C", Action: catalog.ActionReboot, Arch: []string{"arm64", "amd64"}}}},
+		{ID: "new", Title: "New", Action: "teleport"},
+	}
+	got := items(entries, "amd64")
+	want := []menu.Item{
+		{ID: "a", Title: "A", Help: "help"},
+		{ID: "both", Title: "Both", Items: []menu.Item{{ID: "c", Title: "C"}}},
+		{ID: "new", Title: "New", Blocked: "this entry needs the action teleport, which this version of InetBoot does not have: use a newer boot medium or program"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("items (-want +got):\n%s", diff)
+	}
+}
+
+func TestProgressLine(t *testing.T) {
+	s := download.Sizes{Kernel: 4_000_000, KernelTotal: 8_000_000, Initrd: 10_000_000, InitrdTotal: 40_000_000, Index: 1000, IndexTotal: 1000}
+	want := "kernel 50 %, initrd 25 %: 14.0 MB of 48.0 MB, 2.0 MB/s, 0:18 left (Esc: back)"
+	if got := progressLine(s, 2e6); got != want {
+		t.Errorf("progressLine = %q; want %q", got, want)
+	}
+	huge := download.Sizes{Kernel: 1 << 31, KernelTotal: 1 << 32, Initrd: 1 << 31, InitrdTotal: 1 << 32}
+	for _, r := range []float64{0, 1, 123456, 999e9} {
+		if got := progressLine(huge, r); console.Width(got) > console.Columns+20 {
+			t.Errorf("progressLine = %q has %d columns", got, console.Width(got))
+		}
+	}
+}
+
+func TestRate(t *testing.T) {
+	var r rate
+	var got float64
+	for i := range 20 {
+		got = r.at(int64(i)*1000, time.Duration(i)*time.Second)
+	}
+	if got != 1000 {
+		t.Errorf("rate = %v; want 1000", got)
+	}
+	for i := range 6 { // it stalls
+		got = r.at(19000, time.Duration(20+i)*time.Second)
+	}
+	if got != 0 {
+		t.Errorf("rate of a download that stalls = %v; want 0", got)
+	}
+	if got = r.at(500, 30*time.Second); got < 0 {
+		t.Errorf("rate after a new beginning = %v", got)
+	}
+}
+
+func TestTimeline(t *testing.T) {
+	l := newTimeline()
+	for _, s := range []string{"init", "menu", "kernel", "menu"} {
+		l.mark(s)
+		time.Sleep(2 * time.Millisecond)
+	}
+	var names []string
+	for _, s := range l.stages() {
+		names = append(names, s.Name)
+	}
+	if diff := cmp.Diff([]string{"init", "kernel", "menu"}, names); diff != "" {
+		t.Errorf("stages (-want +got):\n%s", diff)
+	}
+}
+
+func TestRunElsewhere(t *testing.T) {
+	if err := run(t.Context(), nil, 4711); err == nil || !strings.Contains(err.Error(), "make iso") {
+		t.Errorf("run outside of a boot medium = %v; want an explanation", err)
+	}
+}
