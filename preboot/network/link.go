@@ -83,7 +83,8 @@ func (l link) flush() error {
 	return nil
 }
 
-// waitCarrier waits until the link has a carrier.
+// waitCarrier waits until the link has a carrier and the kernel has begun to
+// send on it: what is sent between the two is lost.
 func (l link) waitCarrier(ctx context.Context) error {
 	tick := time.NewTicker(pollTime)
 	defer tick.Stop()
@@ -92,7 +93,8 @@ func (l link) waitCarrier(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("look at %s: %w", l.name, err)
 		}
-		if now.Attrs().RawFlags&unix.IFF_LOWER_UP != 0 {
+		const ready = unix.IFF_LOWER_UP | unix.IFF_RUNNING
+		if now.Attrs().RawFlags&ready == ready {
 			return nil
 		}
 		select {
