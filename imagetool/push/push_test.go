@@ -423,7 +423,7 @@ func TestTwoPublishers(t *testing.T) {
 	for _, kind := range []string{"directory", "server"} {
 		t.Run(kind, func(t *testing.T) {
 			ctx := context.Background()
-			open := func() store.Store { return nil }
+			var open func() store.Store
 			if kind == "directory" {
 				dir := t.TempDir()
 				open = func() store.Store {

@@ -114,7 +114,7 @@ func decompressor(in *counter, f *os.File) (plain bool, out io.ReadCloser, err e
 // readTar fills t. Only what the tarball's own names say is believed: names
 // that lead outside are refused.
 func (t *Tree) readTar(ctx context.Context, in io.Reader, pos *counter, plain bool, sp *spool) error {
-	var stream io.Reader = in
+	stream := in
 	if plain {
 		stream = pos // has Seek, so that contents are skipped instead of read
 	}
