@@ -25,7 +25,9 @@ type Tree struct {
 	aliases []alias
 }
 
-type alias struct{ pattern, name string }
+// alias is a pattern for modaliases. Most of some ten thousand differ from a
+// given modalias in what comes before the first special character.
+type alias struct{ literal, pattern, name string }
 
 // Open reads the files of depmod in fsys, a folder such as
 // /lib/modules/6.1.0-13-amd64. Only modules.dep has to be there.
@@ -95,7 +97,11 @@ func parseAlias(b []byte) []alias {
 	var out []alias
 	lines(b, func(line string) {
 		if f := strings.Fields(line); len(f) == 3 && f[0] == "alias" {
-			out = append(out, alias{f[1], Name(f[2])})
+			literal := f[1]
+			if i := strings.IndexAny(literal, `*?[\\`); i >= 0 {
+				literal = literal[:i]
+			}
+			out = append(out, alias{literal, f[1], Name(f[2])})
 		}
 	})
 	return out
@@ -131,7 +137,10 @@ func (t *Tree) Match(modalias string) []string {
 	var out []string
 	seen := map[string]bool{}
 	for _, a := range t.aliases {
-		if ok, err := path.Match(a.pattern, modalias); err == nil && ok && !seen[a.name] {
+		if !strings.HasPrefix(modalias, a.literal) || seen[a.name] {
+			continue
+		}
+		if ok, err := path.Match(a.pattern, modalias); err == nil && ok {
 			seen[a.name] = true
 			out = append(out, a.name)
 		}

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -431,7 +432,10 @@ func TestHelperServe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := read.New(s, read.Options{})
+	// As the daemon does.
+	debug.SetMemoryLimit(72 << 20)
+	debug.SetGCPercent(40)
+	b := read.New(s, read.Options{Memory: 40 << 20})
 	defer b.Close()
 	m, err := mount.New(dir, []mount.File{{Name: "data", File: b.Open(x)}}, mount.Options{})
 	if err != nil {
@@ -461,7 +465,7 @@ func BenchmarkSequential(b *testing.B) {
 		b.StopTimer()
 		dir := b.TempDir()
 		cmd := exec.Command(os.Args[0], "-test.run=^TestHelperServe$", "-test.timeout=60s")
-		cmd.Env = append(os.Environ(), "BLOCKFS_URL="+url, "BLOCKFS_DIR="+dir, "BLOCKFS_INDEX="+blob.SHA256.String(), "GOMEMLIMIT="+os.Getenv("BENCH_LIMIT"))
+		cmd.Env = append(os.Environ(), "BLOCKFS_URL="+url, "BLOCKFS_DIR="+dir, "BLOCKFS_INDEX="+blob.SHA256.String())
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			b.Fatal(err)

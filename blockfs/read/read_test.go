@@ -59,7 +59,7 @@ func openFile(t testing.TB, s read.Store, b *read.Blocks, blob digest.Blob) *rea
 
 func TestEveryByte(t *testing.T) {
 	dir := t.TempDir()
-	data := readtest.Mixed(20<<20+77, 1)
+	data := readtest.Mixed(9<<20+77, 1)
 	blob := readtest.Write(t, dir, data)
 	for name, s := range map[string]read.Store{"http": openMirror(t, dir), "dir": read.Dir(dir)} {
 		for _, o := range []read.Options{{}, {Memory: 1, Parallel: 1, Ahead: -1}, {Memory: 3 << 20, Ahead: 32}} {

@@ -56,8 +56,9 @@ func (b *booter) network(ctx context.Context) (netlink.Link, error) {
 func (b *booter) findLink(ctx context.Context, mac net.HardwareAddr) (netlink.Link, error) {
 	started := time.Now()
 	said := false
+	seen := map[string]bool{}
 	for {
-		b.loadDrivers("/sys/bus")
+		b.loadDrivers("/sys/bus", seen)
 		links, err := netlink.LinkList()
 		if err != nil {
 			return nil, &failure{"list network links", err, "the kernel of this image lacks something basic; build the image anew"}
@@ -105,8 +106,9 @@ func pause(ctx context.Context, d time.Duration) error {
 // the way to them need; drivers for other devices are the image's business.
 var driverDirs = []string{"drivers/net/", "drivers/virtio/", "drivers/usb/", "drivers/hv/", "drivers/xen/", "drivers/pci/", "drivers/pcmcia/", "net/"}
 
-// loadDrivers loads what the devices that are there ask for.
-func (b *booter) loadDrivers(bus string) {
+// loadDrivers loads what the devices that are there ask for. seen holds the
+// modaliases that it has been through.
+func (b *booter) loadDrivers(bus string, seen map[string]bool) {
 	names, err := filepath.Glob(filepath.Join(bus, "*/devices/*/modalias"))
 	if err != nil {
 		return
@@ -119,6 +121,10 @@ func (b *booter) loadDrivers(bus string) {
 			}
 			continue
 		}
+		if seen[string(alias)] {
+			continue
+		}
+		seen[string(alias)] = true
 		for _, m := range b.mods.Tree.Match(string(alias)) {
 			file, err := b.mods.Tree.File(m)
 			if err != nil || !wantedDriver(file) {

@@ -8,16 +8,15 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/inetboot/inetboot/blockfs/module"
 )
 
 // mountRoot mounts the root's files by type, read-only, and an overlay in
 // memory over them at newRoot.
 func (b *booter) mountRoot(d *child) error {
 	kind := b.h.Root.Type
-	for _, m := range []string{kind, "overlay", "loop"} {
-		if m == "loop" && kind == "erofs" {
-			continue // perhaps not needed
-		}
+	for _, m := range []string{kind, "overlay"} {
 		if err := b.mods.Load(m); err != nil && !knownFilesystem(m) {
 			return &failure{"load the kernel module " + m, err, "push the image anew: its initramfs needs it"}
 		}
@@ -67,7 +66,7 @@ func copyAttributes(from, to string) error {
 // mountLower mounts the read-only root. An EROFS is mounted from the files
 // where the kernel can (Linux 6.12); otherwise loop devices stand in between.
 func (b *booter) mountLower(kind string, files []string) error {
-	if kind == "erofs" {
+	if kind == "erofs" && mountsErofsFiles() {
 		var devices []string
 		for _, f := range files[1:] {
 			devices = append(devices, "device="+f)
@@ -76,13 +75,13 @@ func (b *booter) mountLower(kind string, files []string) error {
 		if err == nil {
 			return nil
 		}
-		// Older kernels want a block device.
+		// A kernel without CONFIG_EROFS_FS_BACKED_BY_FILE wants a block device.
 		if !errors.Is(err, unix.ENOTBLK) {
 			return err
 		}
-		if err := b.mods.Load("loop"); err != nil {
-			return err
-		}
+	}
+	if err := b.mods.Load("loop"); err != nil && !errors.Is(err, module.ErrNotFound) {
+		return err
 	}
 	var devs []string
 	for _, f := range files {
@@ -102,6 +101,22 @@ func (b *booter) mountLower(kind string, files []string) error {
 		return fmt.Errorf("a root of type %s has one file, this one has %d", kind, len(devs))
 	}
 	return unix.Mount(devs[0], lowerDir, kind, unix.MS_RDONLY, strings.Join(data, ","))
+}
+
+// mountsErofsFiles tells whether the kernel is Linux 6.12 or later. Asking an
+// older one to mount a file would put an error message on the console.
+func mountsErofsFiles() bool {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return false
+	}
+	major, minor, ok := release(unix.ByteSliceToString(u.Release[:]))
+	return ok && (major > 6 || major == 6 && minor >= 12)
+}
+
+func release(s string) (major, minor int, ok bool) {
+	n, err := fmt.Sscanf(s, "%d.%d", &major, &minor)
+	return major, minor, n == 2 && err == nil
 }
 
 // attachLoop makes a loop device of a file. It disappears with its last user.

@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/inetboot/inetboot/blockfs/daemon"
 	"github.com/inetboot/inetboot/blockfs/kmsg"
 )
 
@@ -30,6 +32,7 @@ func Shutdown(args []string) {
 	if len(args) > 0 {
 		verb = args[0]
 	}
+	releaseConsole()
 	done := make(chan error, 1)
 	go func() { done <- leaveRoot() }()
 	select {
@@ -51,6 +54,19 @@ func Shutdown(args []string) {
 	}
 }
 
+// releaseConsole opens the standard files anew: the ones inherited are on the
+// old root's /dev.
+func releaseConsole() {
+	null, err := unix.Open("/dev/null", unix.O_RDWR, 0)
+	if err != nil {
+		return
+	}
+	for fd := range 3 {
+		_ = unix.Dup3(null, fd, 0)
+	}
+	unix.Close(null)
+}
+
 func rebootCommand(verb string) int {
 	switch verb {
 	case "reboot":
@@ -64,62 +80,84 @@ func rebootCommand(verb string) int {
 }
 
 // leaveRoot unmounts everything on the root, then the root, then what it was
-// made of; the daemon ends when its filesystem is unmounted.
+// made of, and waits for the daemon, which ends with its last file.
 func leaveRoot() error {
 	var last error
-	for range 5 { // what holds a mount may be another mount
+	for pass := 0; ; pass++ { // what holds a mount may be another mount
 		b, err := os.ReadFile("/proc/self/mountinfo")
 		if err != nil {
 			return err
 		}
 		mounts := toUnmount(string(b))
 		if len(mounts) == 0 {
-			return nil
+			break
 		}
-		last = nil
+		if pass == 20 {
+			return last
+		}
 		for _, m := range mounts {
-			if err := unix.Unmount(m, unix.UMOUNT_NOFOLLOW); err != nil {
-				last = fmt.Errorf("unmount %s: %w", m, err)
+			flags := unix.UMOUNT_NOFOLLOW
+			if m.lazy {
+				flags |= unix.MNT_DETACH
+			}
+			if err := unix.Unmount(m.dir, flags); err != nil {
+				last = fmt.Errorf("unmount %s: %w", m.dir, err)
 			}
 		}
-		if last == nil {
-			return nil
+		if pass > 0 {
+			time.Sleep(100 * time.Millisecond)
 		}
-		time.Sleep(100 * time.Millisecond)
 	}
-	return last
+	for daemonRuns() {
+		time.Sleep(20 * time.Millisecond)
+	}
+	return nil
 }
 
+func daemonRuns() bool {
+	procs, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		return false
+	}
+	for _, p := range procs {
+		if b, err := os.ReadFile(p); err == nil && strings.HasPrefix(string(b), daemon.Name+"\x00") {
+			return true
+		}
+	}
+	return false
+}
+
+type mounted struct {
+	dir  string
+	lazy bool // nothing is lost when it goes only from sight
+}
+
+// lazyTypes are filesystems without anything to write back. Some process has
+// files open on them always. The daemon's is busy until the overlay has gone,
+// which may in turn have it below itself: it goes out of the way first.
+var lazyTypes = []string{"proc", "sysfs", "devtmpfs", "devpts", "tmpfs", "ramfs", "cgroup", "cgroup2", "mqueue", "securityfs", "fuse.blockfs"}
+
 // toUnmount returns what of /proc/self/mountinfo belongs to the root, in the
-// order in which it can be unmounted: first what was mounted last.
-func toUnmount(mountinfo string) []string {
-	var out []string
+// order in which it can be unmounted: first what was mounted last. systemd
+// binds or moves /run, so the parts of the root may be at two places.
+func toUnmount(mountinfo string) []mounted {
+	var out []mounted
 	for line := range strings.Lines(mountinfo) {
 		f := strings.Fields(line)
 		if len(f) < 5 {
 			continue
 		}
 		dir := unescape(f[4])
-		if dir == "/oldroot" || strings.HasPrefix(dir, "/oldroot/") || strings.Contains(dir+"/", "/inetboot/") && strings.HasPrefix(dir, "/run/initramfs/") {
-			out = append(out, dir)
+		if dir == "/oldroot" || strings.HasPrefix(dir, "/oldroot/") || strings.HasPrefix(dir, stateDir+"/") {
+			kind := ""
+			if i := slices.Index(f, "-"); i > 0 && i+1 < len(f) {
+				kind = f[i+1]
+			}
+			out = append(out, mounted{dir, slices.Contains(lazyTypes, kind)})
 		}
 	}
 	slices.Reverse(out)
-	// The overlay and what is on it go before what it consists of.
-	slices.SortStableFunc(out, func(a, b string) int {
-		return layer(a) - layer(b)
-	})
 	return out
-}
-
-func layer(dir string) int {
-	switch {
-	case strings.HasPrefix(dir, "/oldroot"):
-		return 0
-	case dir == filesDir:
-		return 2
-	}
-	return 1
 }
 
 // unescape undoes the octal escapes of mountinfo (proc(5)).

@@ -1,0 +1,360 @@
+package target_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/erofs/go-erofs"
+
+	"github.com/inetboot/inetboot/blockfs/module"
+	"github.com/inetboot/inetboot/blockfs/read/readtest"
+	"github.com/inetboot/inetboot/internal/digest"
+	"github.com/inetboot/inetboot/internal/handoff"
+	"github.com/inetboot/inetboot/internal/newc"
+	"github.com/inetboot/inetboot/internal/vmtest"
+)
+
+// rig is a tiny image in a store, and a machine's initramfs for it.
+type rig struct {
+	kernel string
+	initrd []byte // without the handoff
+	store  string
+	port   int
+	down   atomic.Bool
+	root   handoff.Root
+
+	capture string // of what the machine started last sends
+}
+
+// newRig needs INETBOOT_TEST_LINUX: a folder with boot/vmlinuz-* and
+// lib/modules/*, such as Debian's linux-image package unpacked.
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	linux := os.Getenv("INETBOOT_TEST_LINUX")
+	if linux == "" {
+		t.Skip("set INETBOOT_TEST_LINUX to a folder with an unpacked Linux package")
+	}
+	for _, p := range []string{"qemu-system-x86_64", "depmod"} {
+		if _, err := exec.LookPath(p); err != nil {
+			t.Skip(err)
+		}
+	}
+	r := &rig{store: t.TempDir()}
+	kernels, err := filepath.Glob(filepath.Join(linux, "boot/vmlinuz-*"))
+	if err != nil || len(kernels) != 1 {
+		t.Fatalf("%d kernels in %s; want one", len(kernels), linux)
+	}
+	r.kernel = kernels[0]
+	release := strings.TrimPrefix(filepath.Base(r.kernel), "vmlinuz-")
+
+	tmp := t.TempDir()
+	for name, pkg := range map[string]string{"init": "../", "guest": "./testdata/guest"} {
+		cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", filepath.Join(tmp, name), pkg)
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("build %s: %v: %s", pkg, err, out)
+		}
+	}
+	r.initrd = initramfs(t, filepath.Join(tmp, "init"), linux, release)
+	r.writeImage(t, tmp)
+
+	files := http.FileServer(http.Dir(r.store))
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		if r.down.Load() {
+			panic(http.ErrAbortHandler)
+		}
+		files.ServeHTTP(w, q)
+	}))
+	t.Cleanup(srv.Close)
+	r.port = srv.Listener.Addr().(*net.TCPAddr).Port
+	return r
+}
+
+// initramfs returns an archive with init and the modules that it may need.
+func initramfs(t *testing.T, init, linux, release string) []byte {
+	t.Helper()
+	dir := filepath.Join(linux, "lib/modules", release)
+	if out, err := exec.Command("depmod", "-b", linux, release).CombinedOutput(); err != nil {
+		t.Fatalf("depmod: %v: %s", err, out)
+	}
+	tree, err := module.Open(os.DirFS(dir))
+	if err != nil {
+		t.Fatal(err)
+	}
+	prog, err := os.ReadFile(init)
+	if err != nil {
+		t.Fatal(err)
+	}
+	records := []newc.Record{{Name: "init", Perm: 0o755, Data: prog}}
+	seen := map[string]bool{}
+	add := func(file string) {
+		name := "lib/modules/" + release + "/" + file
+		for i, c := range name {
+			if c == '/' && !seen[name[:i]] {
+				seen[name[:i]] = true
+				records = append(records, newc.Record{Name: name[:i], Perm: 0o755, Dir: true})
+			}
+		}
+		if seen[name] {
+			return
+		}
+		seen[name] = true
+		data, err := os.ReadFile(filepath.Join(dir, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		records = append(records, newc.Record{Name: name, Perm: 0o644, Data: data})
+	}
+	for _, f := range []string{"modules.dep", "modules.alias", "modules.softdep", "modules.builtin"} {
+		add(f)
+	}
+	for _, m := range []string{"fuse", "loop", "erofs", "overlay", "crc32c_generic", "crypto-crc32c", "virtio_net", "virtio_pci", "e1000"} {
+		order, err := tree.Order(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range order {
+			f, err := tree.File(n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			add(f)
+		}
+	}
+	return newc.Archive(records)
+}
+
+// writeImage puts a root with the guest and some files into the store.
+func (r *rig) writeImage(t *testing.T, tmp string) {
+	t.Helper()
+	mf, err := os.Create(filepath.Join(tmp, "meta"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mf.Close()
+	df, err := os.Create(filepath.Join(tmp, "data"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer df.Close()
+	w := erofs.Create(mf, erofs.WithDataFile(df), erofs.WithTempDir(tmp), erofs.WithBuildTime(1, 0))
+	for _, d := range []string{"/sbin", "/etc", "/proc", "/files"} {
+		if err := w.Mkdir(d, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put := func(name string, data []byte, mode fs.FileMode) {
+		f, err := w.Create(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Write(data); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Chmod(name, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	guest, err := os.ReadFile(filepath.Join(tmp, "guest"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	put("/sbin/init", guest, 0o755)
+	var sums bytes.Buffer
+	for i := range 60 {
+		b := readtest.Mixed(1+i*i*250, uint64(i))
+		name := fmt.Sprintf("/files/%d", i)
+		put(name, b, 0o644)
+		fmt.Fprintf(&sums, "%x %s\n", sha256.Sum256(b), name)
+	}
+	put("/sums", sums.Bytes(), 0o644)
+	if err := w.Symlink("../run/nowhere/resolv.conf", "/etc/resolv.conf"); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r.root.Type = "erofs"
+	for _, name := range []string{"meta", "data"} {
+		b, err := os.ReadFile(filepath.Join(tmp, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.root.Files = append(r.root.Files, handoff.RootFile{Name: name, Size: int64(len(b)), Index: readtest.Write(t, r.store, b)})
+	}
+}
+
+// start starts a machine with the handoff that preboot would write.
+func (r *rig) start(t *testing.T, nic string) *vmtest.VM {
+	t.Helper()
+	const mac = "52:54:00:12:34:56"
+	h := &handoff.Handoff{
+		BootID:  strings.Repeat("0", 32),
+		Mirrors: []string{fmt.Sprintf("http://10.0.2.2:%d", r.port)},
+		Network: handoff.Network{
+			MAC: mac, MTU: 1400,
+			Addresses:   []netip.Prefix{netip.MustParsePrefix("10.0.2.15/24")},
+			Routes:      []handoff.Route{{Destination: netip.MustParsePrefix("0.0.0.0/0"), Gateway: netip.MustParseAddr("10.0.2.2")}},
+			Nameservers: []netip.Addr{netip.MustParseAddr("10.0.2.3")},
+			Search:      []string{"example.org"},
+			Hostname:    "client7",
+			Lease:       &handoff.Lease{Server: netip.MustParseAddr("10.0.2.2"), ClientID: "01525400123456", Obtained: time.Now().Unix(), Renew: 2, Rebind: 1000, Expire: 1200},
+		},
+		Image: handoff.Image{Name: "tiny", Version: "1", Arch: "amd64"},
+		Root:  r.root,
+	}
+	archive, err := h.Archive()
+	if err != nil {
+		t.Fatal(err)
+	}
+	initrd := append(bytes.Clone(r.initrd), make([]byte, (4-len(r.initrd)%4)%4)...)
+	name := filepath.Join(t.TempDir(), "initrd")
+	if err := os.WriteFile(name, append(initrd, archive...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r.capture = filepath.Join(t.TempDir(), "pcap")
+	return vmtest.StartT(t, vmtest.Config{
+		Name: "target", Memory: 768, Kernel: r.kernel, Initrd: name, NoReboot: true,
+		Append: "console=ttyS0 loglevel=6 panic=-1 inetboot.overlay=40% guestword -- last",
+		NICs:   []vmtest.NIC{{Model: nic, MAC: mac, Capture: r.capture}},
+	})
+}
+
+func end(t *testing.T, vm *vmtest.VM) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if how, err := vm.Wait(ctx); err != nil || how != "guest-shutdown" {
+		t.Errorf("the machine ended by %q, %v; want guest-shutdown", how, err)
+	}
+}
+
+func TestBoot(t *testing.T) {
+	r := newRig(t)
+	for _, nic := range []string{"virtio-net-pci", "e1000"} {
+		t.Run(nic, func(t *testing.T) {
+			vm := r.start(t, nic)
+			for _, want := range []string{
+				`inetboot: tiny 1 \(amd64\), started by InetBoot`,
+				`inetboot: network \w+ up 10\.0\.2\.15/24 \(lease kept\)`,
+				`inetboot: root mounted in [0-9.]+ s`,
+				`inetboot: starting /sbin/init`,
+				`GUEST args \["/sbin/init" "guestword" "last"\]`,
+				`fuse.blockfs blockfs ro`,
+				`inetboot/lower ro,[^\n]* erofs `,
+				` / / rw,[^\n]* overlay `,
+				`/etc/resolv.conf "[^"]*nameserver 10\.0\.2\.3\\nsearch example\.org`,
+				`/etc/hostname "client7`,
+				`kernel/hostname "client7`,
+				`52:54:00:12:34:56 1400 \[10\.0\.2\.15/24`,
+				`60 files are right`,
+				`cmdline "@blockfs\\x00daemon`,
+				`oom_score_adj "-1000`,
+				`stats.json "\{`,
+				`GUEST goes down`,
+				`inetboot: root unmounted: poweroff`,
+			} {
+				vm.ExpectT(t, 60, want)
+			}
+			end(t, vm)
+			messages, err := vmtest.DHCPMessages(r.capture)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if discovers, requests := vmtest.DHCPExchanges(messages); discovers != 0 || requests == 0 {
+				t.Errorf("%d DISCOVER, %d REQUEST; want a renewal and nothing else", discovers, requests)
+			}
+		})
+	}
+}
+
+func TestOutageBeforeTheRoot(t *testing.T) {
+	r := newRig(t)
+	r.down.Store(true)
+	vm := r.start(t, "")
+	vm.ExpectT(t, 60, `the store cannot be reached: waiting for it`)
+	r.down.Store(false)
+	vm.ExpectT(t, 60, `60 files are right`)
+	end(t, vm)
+}
+
+// TestRefused changes what is in the store and wants to read which part is
+// wrong, and nothing to be started.
+func TestRefused(t *testing.T) {
+	r := newRig(t)
+	change := func(t *testing.T, name string) {
+		t.Helper()
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		good := bytes.Clone(b)
+		t.Cleanup(func() {
+			if err := os.WriteFile(name, good, 0o644); err != nil {
+				t.Error(err)
+			}
+		})
+		b[len(b)-1] ^= 1
+		if err := os.WriteFile(name, b, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	nothing := func(t *testing.T, vm *vmtest.VM) {
+		t.Helper()
+		vm.ExpectT(t, 10, `what to do: nothing was started from it`)
+		vm.ExpectT(t, 10, `restarting in 60 s`)
+		if strings.Contains(vm.Console.Text(), "GUEST") {
+			t.Error("the image was started all the same")
+		}
+	}
+	t.Run("index", func(t *testing.T) {
+		sum := r.root.Files[0].Index.SHA256
+		change(t, filepath.Join(r.store, "indexes", sum.String()))
+		vm := r.start(t, "")
+		vm.ExpectT(t, 60, `cannot start this image: read the image: .*index of meta has SHA-256 \w+, but `+sum.Short()+` is listed`)
+		nothing(t, vm)
+	})
+	t.Run("block", func(t *testing.T) {
+		var blocks []string
+		err := filepath.WalkDir(filepath.Join(r.store, "blocks"), func(p string, d fs.DirEntry, err error) error {
+			if err == nil && !d.IsDir() {
+				blocks = append(blocks, p)
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range blocks {
+			change(t, p)
+		}
+		vm := r.start(t, "")
+		found := vm.ExpectT(t, 60, `cannot start this image: read the image: block (\w+): `)
+		ok := false
+		for _, p := range blocks {
+			sum, err := digest.Parse(filepath.Base(p))
+			ok = ok || err == nil && sum.Short() == found[1]
+		}
+		if !ok {
+			t.Errorf("block %s is named; want one of the store", found[1])
+		}
+		nothing(t, vm)
+	})
+}
