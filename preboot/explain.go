@@ -1,9 +1,12 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
+	"time"
 
 	"github.com/inetboot/inetboot/catalog"
 	"github.com/inetboot/inetboot/internal/digest"
@@ -95,6 +98,15 @@ func judged(err error) string {
 	var mismatch *digest.MismatchError
 	if errors.As(err, &mismatch) {
 		return fmt.Sprintf("it has SHA-256 %s there, but the catalog says %s", mismatch.Got.Short(), mismatch.Want.Short())
+	}
+	// Expired or not yet valid may be the clock's fault.
+	var cert *tls.CertificateVerificationError
+	if errors.As(err, &cert) {
+		return fmt.Sprintf("%v (this machine's clock says %s)", cert, stamp(time.Now()))
+	}
+	var request *url.Error
+	if errors.As(err, &request) {
+		return request.Err.Error() // without the URL, which follows
 	}
 	if m, ok := err.(interface{ Unwrap() []error }); ok {
 		if all := m.Unwrap(); len(all) == 2 && all[0] == mirror.ErrRejected {

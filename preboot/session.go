@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"crypto/rand"
-	"crypto/tls"
-	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -180,7 +178,7 @@ func (s *session) load(ctx context.Context, client *mirror.Client) (*store, erro
 	}
 	c, err := catalog.Open(ctx, client, s.set.Trust, o)
 	if err != nil {
-		return nil, part("catalog", withClock(err))
+		return nil, part("catalog", err)
 	}
 	m, err := c.Menu(ctx)
 	if err != nil {
@@ -189,15 +187,6 @@ func (s *session) load(ctx context.Context, client *mirror.Client) (*store, erro
 	s.line.mark("catalog")
 	s.say("catalog %d, valid until %s", c.Version(), stamp(c.Expires()))
 	return &store{client: client, catalog: c, menu: m}, nil
-}
-
-// withClock adds what the clock says to an error about a certificate's time.
-func withClock(err error) error {
-	var cert *tls.CertificateVerificationError
-	if errors.As(err, &cert) {
-		return fmt.Errorf("%w (this machine's clock says %s)", err, stamp(time.Now()))
-	}
-	return err
 }
 
 // needsNames tells whether one of the URLs has a host that is no address.

@@ -4,8 +4,17 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
+	"io"
+	"log"
+	"math/big"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -51,7 +60,7 @@ func kernelFile(t *testing.T) string {
 func compile(t *testing.T, pkg string, flags ...string) string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "init")
-	cmd := exec.Command("go", append(append([]string{"build", "-trimpath", "-tags", "nethttpomithttp2", "-o", out}, flags...), pkg)...)
+	cmd := exec.Command("go", append(append([]string{"build", "-trimpath", "-tags", "nethttpomithttp2", "-gcflags=all=-l", "-o", out}, flags...), pkg)...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if b, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("go build %s: %v\n%s", pkg, err, b)
@@ -457,4 +466,48 @@ func TestCancelAndSecondLink(t *testing.T) {
 	b.mu.Unlock()
 	vm.SendT(t, "\r")
 	expectTarget(t, vm)
+}
+
+// HTTPS with the site's own authority, on a machine whose clock has stopped:
+// the medium's build time makes the certificate valid again.
+func TestHTTPSAndStoppedClock(t *testing.T) {
+	b := newBed(t, -1)
+	ca, cert := authority(t)
+	srv := httptest.NewUnstartedServer(b)
+	srv.TLS = &tls.Config{Certificates: []tls.Certificate{cert}}
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+	srv.StartTLS()
+	t.Cleanup(srv.Close)
+	url := strings.Replace(srv.URL, "127.0.0.1", "10.0.2.2", 1)
+
+	vm := b.start(t, &site.Site{URLs: []string{url}}, vmtest.Config{Name: "https-unknown"})
+	vm.ExpectT(t, patience, `inetboot: failed: catalog: .*certificate signed by unknown authority.*clock says`)
+	vm.ExpectT(t, patience, `> +1  Try again`)
+	vm.Close()
+
+	vm = b.start(t, &site.Site{URLs: []string{url}, CA: ca, Entry: "tiny-1"}, vmtest.Config{Name: "https", Args: []string{"-rtc", "base=1999-12-31T00:00:00"}})
+	vm.ExpectT(t, patience, `inetboot: the clock said 1999-12-31 \d\d:\d\d UTC, before this medium was made; it is set to 2023-11-14 22:13 UTC`)
+	vm.ExpectT(t, patience, `inetboot: starting tiny-1\n`)
+	if _, h := expectTarget(t, vm); h.CA != ca || h.Mirrors[0] != url {
+		t.Errorf("handoff has CA %q, mirrors %v", h.CA, h.Mirrors)
+	}
+}
+
+// authority makes a certificate for the host as virtual machines see it,
+// valid since 2020, and returns what has signed it.
+func authority(t *testing.T) (pemCA string, _ tls.Certificate) {
+	t.Helper()
+	pub, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, NotBefore: time.Unix(1577836800, 0), NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(10, 0, 2, 2)}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, pub, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
