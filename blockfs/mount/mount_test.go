@@ -460,6 +460,7 @@ func BenchmarkSequential(b *testing.B) {
 	url, _ := server(b, store)
 	buf := make([]byte, 1<<20)
 	var rss int
+	var cpu time.Duration
 	b.SetBytes(int64(len(data)))
 	for b.Loop() {
 		b.StopTimer()
@@ -499,9 +500,13 @@ func BenchmarkSequential(b *testing.B) {
 			b.Error(err)
 		}
 		go io.Copy(io.Discard, out)
-		cmd.Wait()
+		if err := cmd.Wait(); err != nil {
+			b.Error(err)
+		}
+		cpu += cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 		b.StartTimer()
 	}
+	b.ReportMetric(cpu.Seconds()/float64(b.N)/(float64(len(data))/1e9), "cpu-s/GB")
 	b.ReportMetric(float64(rss)/1024, "peak-RSS-MiB")
 }
 
