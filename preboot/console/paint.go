@@ -24,6 +24,7 @@ type Screen []Line
 // painter turns states into the bytes that lead there. It knows what its
 // terminal shows.
 type painter struct {
+	started  bool   // something has been sent
 	drawn    Screen // nil: the terminal scrolls
 	progress string
 }
@@ -32,6 +33,11 @@ type painter struct {
 // terminal.
 func (p *painter) scroll(lines []string, progress string) string {
 	var b strings.Builder
+	if !p.started {
+		// Whoever was here before may have left the cursor behind some text.
+		b.WriteString("\x1b[0m\x1b[?25h\r\n")
+		p.started = true
+	}
 	if p.drawn != nil {
 		b.WriteString("\x1b[0m\x1b[H\x1b[2J\x1b[?25h")
 		p.drawn, p.progress = nil, ""

@@ -87,6 +87,12 @@ func TestPainter(t *testing.T) {
 			t.Fatalf("after %q (-want +got):\n%s", out, diff)
 		}
 	}
+	v.write(t, "left by others")
+	step(p.scroll(nil, ""), "left by others")
+	if v.row != 1 || v.col != 0 {
+		t.Errorf("the cursor is at %d,%d; want a line of its own", v.row, v.col)
+	}
+	v = vt{}
 	step(p.scroll([]string{"one", "two"}, ""), "one", "two")
 	step(p.scroll(nil, "10 %"), "one", "two", "10 %")
 	step(p.scroll(nil, "9 %"), "one", "two", "9 %")
