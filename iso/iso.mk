@@ -4,7 +4,10 @@ ISO_DEPS := linux-source-6.1 gcc make bc bison flex libelf-dev libssl-dev rsync 
 	grub-common grub-pc-bin grub-efi-amd64-bin xorriso mtools
 
 KERNEL_TARBALL ?=
+# Without inlining the program is 335 kB smaller on the medium; HTTP/2 costs 119 kB.
 PREBOOT_TAGS   := nethttpomithttp2
+# The moment of the newest commit: no honest clock is before it.
+BUILT_AT       := $(shell git log -1 --format=%ct 2>/dev/null)
 PREBOOT_SOURCES := $(shell find preboot catalog internal -name '*.go' -not -name '*_test.go' 2>/dev/null)
 ISO_SOURCES    := $(shell find iso internal/site internal/newc -name '*.go' -not -name '*_test.go') $(wildcard iso/media/*.cfg iso/kernel/*.config)
 
@@ -17,7 +20,7 @@ $(BUILD)/vmlinuz: $(BUILD)/iso
 
 $(BUILD)/preboot: $(PREBOOT_SOURCES) go.mod go.sum
 	@mkdir -p $(BUILD); echo "build: $@"
-	CGO_ENABLED=0 $(GO) build -trimpath -tags $(PREBOOT_TAGS) -ldflags='-s -w -buildid=' -o $@ ./preboot
+	CGO_ENABLED=0 $(GO) build -trimpath -tags $(PREBOOT_TAGS) -gcflags=all=-l -ldflags='-s -w -buildid= -X main.builtAt=$(BUILT_AT)' -o $@ ./preboot
 
 $(BUILD)/initramfs.xz: $(BUILD)/iso $(BUILD)/preboot
 	@$(BUILD)/iso initramfs --preboot $(BUILD)/preboot -o $@

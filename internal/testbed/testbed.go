@@ -93,7 +93,13 @@ func (b *Bed) Store() string { return filepath.Join(b.Data, "store") }
 
 // Imagetool runs imagetool with the system's own configuration file.
 func (b *Bed) Imagetool(ctx context.Context, args ...string) error {
-	cmd := exec.CommandContext(ctx, filepath.Join(b.build, "imagetool"), append(args, "--config", filepath.Join(b.dir, "imagetool.json"))...)
+	return b.ImagetoolAs(ctx, filepath.Join(b.dir, "imagetool.json"), args...)
+}
+
+// ImagetoolAs runs imagetool with another configuration file: as another
+// publisher.
+func (b *Bed) ImagetoolAs(ctx context.Context, config string, args ...string) error {
+	cmd := exec.CommandContext(ctx, filepath.Join(b.build, "imagetool"), append(args, "--config", config)...)
 	var tail bytes.Buffer
 	cmd.Stdout, cmd.Stderr = b.log, io.MultiWriter(b.log, &tail)
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
@@ -202,4 +208,31 @@ lines:
 		sum += v
 	}
 	return sum, sc.Err()
+}
+
+// Image is what `imagetool ls` says about an image.
+type Image struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Plain   int64  `json:"bytes_plain"`
+	Stored  int64  `json:"bytes_stored"`
+	Blocks  int    `json:"blocks"`
+}
+
+// Image returns what is published under name and version.
+func (b *Bed) Image(ctx context.Context, name, version string) (*Image, error) {
+	out, err := exec.CommandContext(ctx, filepath.Join(b.build, "imagetool"), "ls", "--json", "--config", filepath.Join(b.dir, "imagetool.json")).Output()
+	if err != nil {
+		return nil, fmt.Errorf("list the images: %w", err)
+	}
+	var list struct{ Images []Image }
+	if err := json.Unmarshal(out, &list); err != nil {
+		return nil, fmt.Errorf("list the images: %w", err)
+	}
+	for _, i := range list.Images {
+		if i.Name == name && i.Version == version {
+			return &i, nil
+		}
+	}
+	return nil, fmt.Errorf("%s %s is not published", name, version)
 }

@@ -32,6 +32,7 @@ type Config struct {
 	Accel    string // "": what Accel finds
 
 	CD, USB string // image to boot from as CD or as USB stick
+	KeepUSB bool   // what the guest writes to the stick goes into the image, too
 	Kernel  string // or a kernel, loaded by QEMU, with
 	Initrd  string // its initramfs and
 	Append  string // its command line
@@ -121,7 +122,11 @@ func (c *Config) args(dir, accel string, taps map[int]string) []string {
 	case c.CD != "":
 		a = append(a, "-drive", "if=none,id=cd,media=cdrom,readonly=on,format=raw,file="+escape(c.CD), "-device", "ide-cd,bus=ide.0,drive=cd,bootindex=1")
 	case c.USB != "":
-		a = append(a, "-drive", "if=none,id=stick,format=raw,file="+escape(c.USB), "-device", "usb-storage,bus=usb.0,drive=stick,bootindex=1,removable=on")
+		snapshot := ",snapshot=on"
+		if c.KeepUSB {
+			snapshot = ""
+		}
+		a = append(a, "-drive", "if=none,id=stick,format=raw,file="+escape(c.USB)+snapshot, "-device", "usb-storage,bus=usb.0,drive=stick,bootindex=1,removable=on")
 	case c.Kernel != "":
 		a = append(a, "-kernel", c.Kernel)
 		if c.Initrd != "" {

@@ -129,7 +129,10 @@ func (c *Console) Send(text string) error {
 	if conn == nil {
 		return errors.New("the console is not connected yet")
 	}
-	if _, err := io.WriteString(conn, text); err != nil {
+	if err := conn.SetWriteDeadline(time.Now().Add(10 * time.Second)); err != nil {
+		return fmt.Errorf("type on the console: %w", err)
+	}
+	if _, err := io.WriteString(conn, text); err != nil { // a guest that does not read cannot hold us
 		return fmt.Errorf("type on the console: %w", err)
 	}
 	return nil

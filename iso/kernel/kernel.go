@@ -19,6 +19,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 //go:embed inetboot.config
@@ -60,6 +62,11 @@ func Build(ctx context.Context, o Options) error {
 		return err
 	}
 	cached := filepath.Join(o.Cache, "kernel-"+key)
+	unlock, err := lock(o)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	if _, err := os.Stat(cached); errors.Is(err, os.ErrNotExist) {
 		if err := build(ctx, o, want, cached); err != nil {
 			return err
@@ -94,10 +101,30 @@ func cacheKey(tarball string) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)[:8]), nil
 }
 
-func build(ctx context.Context, o Options, want map[string]string, cached string) error {
+// lock keeps a second build from doing the same work beside the first.
+func lock(o Options) (unlock func(), err error) {
 	if err := os.MkdirAll(o.Cache, 0o755); err != nil {
-		return fmt.Errorf("make the cache folder: %w", err)
+		return nil, fmt.Errorf("make the cache folder: %w", err)
 	}
+	f, err := os.OpenFile(filepath.Join(o.Cache, "kernel.lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("lock the kernel cache: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
+		fmt.Fprintln(o.Log, "kernel: waiting for another build of it")
+		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
+		if err != nil {
+			f.Close()
+			return nil, fmt.Errorf("lock the kernel cache: %w", err)
+		}
+	} else if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock the kernel cache: %w", err)
+	}
+	return func() { f.Close() }, nil
+}
+
+func build(ctx context.Context, o Options, want map[string]string, cached string) error {
 	work, err := os.MkdirTemp(o.Cache, "kernel-work-*")
 	if err != nil {
 		return fmt.Errorf("make a folder to build in: %w", err)

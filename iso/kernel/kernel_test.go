@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"bytes"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,6 +38,38 @@ func TestBuildTakesFromCache(t *testing.T) {
 	if !strings.Contains(log.String(), "unchanged") {
 		t.Errorf("Build said %q; want a line about the cache", log.String())
 	}
+}
+
+// TestBuildWaitsForAnother holds the lock as a second process would.
+func TestBuildWaitsForAnother(t *testing.T) {
+	dir := t.TempDir()
+	tarball := write(t, filepath.Join(dir, "linux.tar.xz"), "a kernel's source")
+	key, err := cacheKey(tarball)
+	if err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := lock(Options{Cache: dir, Log: io.Discard})
+	if err != nil {
+		t.Fatal(err)
+	}
+	said, log := io.Pipe()
+	done := make(chan error, 1)
+	go func() {
+		done <- Build(t.Context(), Options{Tarball: tarball, Cache: dir, Out: filepath.Join(dir, "vmlinuz"), Log: log})
+	}()
+	line := make([]byte, 256)
+	n, err := said.Read(line)
+	if err != nil || !strings.Contains(string(line[:n]), "waiting") {
+		t.Fatalf("the second build said %q, %v; want that it waits", line[:n], err)
+	}
+	go io.Copy(io.Discard, said) //nolint:errcheck // what else it says is not of interest
+	// The first one finishes: the second takes its kernel instead of building.
+	write(t, filepath.Join(dir, "kernel-"+key), "a kernel")
+	unlock()
+	if err := <-done; err != nil {
+		t.Errorf("the second build: %v", err)
+	}
+	log.Close()
 }
 
 func TestCacheKey(t *testing.T) {
@@ -79,7 +112,7 @@ func TestBuildFails(t *testing.T) {
 			if _, err := os.Stat(out); err == nil {
 				t.Error("Build failed and left an output")
 			}
-			if left, _ := filepath.Glob(filepath.Join(cache, "*")); left != nil {
+			if left, _ := filepath.Glob(filepath.Join(cache, "kernel-*")); left != nil {
 				t.Errorf("Build failed and left %q in the cache", left)
 			}
 		})

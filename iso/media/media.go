@@ -28,9 +28,9 @@ import (
 // MaxSize is the most that the medium may weigh, in bytes.
 const MaxSize = 5 * 1024 * 1024
 
-// Cmdline is the kernel command line of the media. Both consoles show the
-// menu; the kernel itself stays silent so that it does not paint over it.
-const Cmdline = "console=ttyS0,115200 console=tty0 quiet loglevel=1"
+// Cmdline is the kernel command line of the media: both consoles show the
+// menu, and preboot passes them on to the target.
+const Cmdline = "console=ttyS0,115200 console=tty0"
 
 // ErrTooLarge is wrapped when the medium would weigh more than MaxSize.
 var ErrTooLarge = errors.New("the boot medium is too large")

@@ -56,10 +56,6 @@ func New(o Options) http.Handler {
 	e.GET("/*", a.get)
 	e.HEAD("/*", a.get)
 	e.PUT("/*", a.put, a.publisher)
-	e.Any("/*", func(c echo.Context) error {
-		c.Response().Header().Set("Allow", "GET, HEAD, PUT")
-		return refuse(http.StatusMethodNotAllowed, "%s is not possible here", c.Request().Method)
-	})
 	return a.observe(e)
 }
 

@@ -1,0 +1,193 @@
+package boottest
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/inetboot/inetboot/internal/testbed"
+	"github.com/inetboot/inetboot/internal/vmtest"
+)
+
+// changedByBooting are the files below /usr and /etc that a boot writes, which
+// may be new or other than in the source.
+func changedByBooting() []string {
+	return []string{
+		"/etc/machine-id",  // systemd, because the image has an empty one
+		"/etc/resolv.conf", // blockfs init: the network's resolvers
+	}
+}
+
+func TestBoot(t *testing.T) {
+	bed, tarball := newBed(t)
+	want := tarSums(t, tarball)
+	if len(want) < 10000 {
+		t.Fatalf("the source has only %d files below /usr and /etc", len(want))
+	}
+	for _, tt := range []struct {
+		name     string
+		firmware vmtest.Firmware
+		usb      bool
+		nic      string
+	}{
+		{"BIOS CD virtio", vmtest.BIOS, false, "virtio-net-pci"},
+		{"BIOS USB e1000e", vmtest.BIOS, true, "e1000e"},
+		{"UEFI CD rtl8139", vmtest.UEFI, false, "rtl8139"},
+		{"UEFI USB virtio", vmtest.UEFI, true, "virtio-net-pci"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			pcap := filepath.Join(t.TempDir(), "pcap")
+			c := vmtest.Config{
+				Firmware: tt.firmware, Memory: 1024, VGA: true, NoReboot: true,
+				NICs: []vmtest.NIC{{Model: tt.nic, Capture: pcap}},
+			}
+			if tt.usb {
+				c.USB = bed.ISO
+			} else {
+				c.CD = bed.ISO
+			}
+			vm := vmtest.StartT(t, c)
+			vm.ExpectT(t, 120, `inetboot: menu ready`)
+			menu := vm.Uptime()
+			vm.SendT(t, "1\r")
+			vm.ExpectT(t, 30, `inetboot: starting debian-12`)
+			sh := login(t, vm, 300)
+			t.Logf("menu after %.1f s, login prompt after %.1f s", menu.Seconds(), vm.Uptime().Seconds())
+
+			checkMounts(t, sh)
+			if got := sh.run(t, 120, "systemctl is-system-running --wait || systemctl --failed --no-pager"); got != "running" {
+				t.Errorf("is-system-running = %q; want running", got)
+			}
+			checkFiles(t, sh, want)
+			checkDHCP(t, pcap)
+
+			vm.SendT(t, "poweroff\n")
+			start := time.Now()
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			defer cancel()
+			reason, err := vm.Wait(ctx)
+			if err != nil || reason != "guest-shutdown" {
+				t.Errorf("poweroff = %q, %v after %.0f s; want guest-shutdown within 30 s", reason, err, time.Since(start).Seconds())
+			}
+			if m := regexp.MustCompile(`(?i)failed (to )?unmount.*|could not unmount.*|hung task.*`).FindString(vm.Text()); m != "" {
+				t.Errorf("at shutdown: %s", m)
+			}
+		})
+	}
+}
+
+// checkMounts checks that / is an overlay on EROFS on blockfs.
+func checkMounts(t *testing.T, sh *shell) {
+	t.Helper()
+	mounts := sh.run(t, 30, "cat /proc/self/mountinfo")
+	byPoint := map[string][]string{} // mount point: type, source, options
+	for line := range strings.Lines(mounts) {
+		left, right, ok := strings.Cut(line, " - ")
+		f, r := strings.Fields(left), strings.Fields(right)
+		if !ok || len(f) < 5 || len(r) < 3 {
+			continue
+		}
+		byPoint[f[4]] = r
+	}
+	root := byPoint["/"]
+	if len(root) == 0 || root[0] != "overlay" {
+		t.Fatalf("/ is %v; want an overlay\n%s", root, mounts)
+	}
+	if !strings.Contains(root[2], "lowerdir=") {
+		t.Errorf("/ has no lower folder: %v", root)
+	}
+	var erofs, fuse string
+	for point, r := range byPoint {
+		switch {
+		case r[0] == "erofs":
+			erofs = point
+			// The data device is a loop device on a file of blockfs, or
+			// the file itself where the kernel can.
+			backing := sh.run(t, 30, "cat /sys/block/loop*/loop/backing_file 2>/dev/null; true")
+			if !strings.Contains(backing+r[1]+r[2], "data") {
+				t.Errorf("EROFS at %s is on %v, loop devices on %q; want blockfs's data file", point, r, backing)
+			}
+		case strings.HasPrefix(r[0], "fuse") && strings.Contains(r[1], "blockfs"):
+			fuse = point
+		}
+	}
+	if erofs == "" || fuse == "" {
+		t.Errorf("EROFS at %q, blockfs at %q; want both\n%s", erofs, fuse, mounts)
+	}
+}
+
+// checkFiles compares the hash of every file below /usr and /etc with the
+// source's.
+func checkFiles(t *testing.T, sh *shell, want map[string]string) {
+	t.Helper()
+	got := map[string]string{}
+	for entry := range strings.SplitSeq(upload(t, sh, 600, "find /usr /etc -xdev -type f -print0 | sort -z | xargs -0 sha256sum -z"), "\x00") {
+		if sum, name, ok := strings.Cut(entry, "  "); ok {
+			got[name] = sum
+		}
+	}
+	var wrong []string
+	for name, sum := range want {
+		if got[name] != sum && !slices.Contains(changedByBooting(), name) {
+			wrong = append(wrong, name+" differs")
+		}
+	}
+	for name := range got {
+		if _, ok := want[name]; !ok && !slices.Contains(changedByBooting(), name) {
+			wrong = append(wrong, name+" is new")
+		}
+	}
+	if wrong != nil {
+		slices.Sort(wrong)
+		t.Errorf("%d of %d files: %s", len(wrong), len(want), strings.Join(wrong[:min(len(wrong), 40)], ", "))
+	}
+	t.Logf("%d files compared", len(want))
+}
+
+// upload returns what a command prints, byte for byte, over the network.
+func upload(t *testing.T, sh *shell, seconds int, command string) string {
+	t.Helper()
+	body := make(chan []byte, 1)
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		b, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Errorf("upload: %v", err)
+		}
+		body <- b
+	}))
+	srv.Start()
+	defer srv.Close()
+	_, port, err := net.SplitHostPort(srv.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sh.run(t, seconds, "("+command+") | curl -sS -T - http://"+testbed.GuestHost+":"+port+"/")
+	select {
+	case b := <-body:
+		return string(bytes.Clone(b))
+	case <-time.After(time.Minute):
+		t.Fatal("nothing was uploaded")
+		return ""
+	}
+}
+
+// checkDHCP checks that preboot asked once, and the target never.
+func checkDHCP(t *testing.T, pcap string) {
+	t.Helper()
+	messages, err := vmtest.DHCPMessages(pcap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if discovers, requests := vmtest.DHCPExchanges(messages); discovers != 1 || requests != 0 {
+		t.Errorf("%d DHCP exchanges and %d other requests; want 1 and 0: %v", discovers, requests, messages)
+	}
+}

@@ -1,0 +1,224 @@
+package boottest
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/internal/digest"
+	"github.com/inetboot/inetboot/internal/storepath"
+	"github.com/inetboot/inetboot/internal/testbed"
+	"github.com/inetboot/inetboot/internal/vmtest"
+)
+
+// store gives access to the files of a bed's store.
+type store struct {
+	bed  *testbed.Bed
+	list catalog.List
+	man  *catalog.Manifest
+	path string // of the manifest
+}
+
+func openStore(t *testing.T, bed *testbed.Bed) *store {
+	t.Helper()
+	s := &store{bed: bed}
+	var env struct{ Signed json.RawMessage }
+	if err := json.Unmarshal(s.read(t, storepath.Catalog), &env); err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(env.Signed, &s.list); err != nil {
+		t.Fatal(err)
+	}
+	name := catalog.ManifestName("debian", "12", "amd64")
+	s.path = storepath.Target(name, s.list.Targets[name].Hashes.SHA256)
+	m, err := catalog.ParseManifest(s.read(t, s.path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.man = m
+	return s
+}
+
+func (s *store) read(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(s.bed.Store(), path))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func (s *store) write(t *testing.T, path string, data []byte) {
+	t.Helper()
+	file := filepath.Join(s.bed.Store(), path)
+	if err := os.WriteFile(file+".new", data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(file+".new", file); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// flip returns data with one bit of the byte at half its length changed.
+func flip(data []byte) []byte {
+	out := bytes.Clone(data)
+	out[len(out)/2] ^= 1
+	return out
+}
+
+// metaBlock returns the path of the first stored block of the root's meta
+// file, which every boot reads.
+func (s *store) metaBlock(t *testing.T) string {
+	t.Helper()
+	for _, f := range s.man.Root.Files {
+		if f.Name == "meta" {
+			raw := s.read(t, storepath.Index(f.Index.SHA256))
+			// Header of 64 bytes; an entry is two lengths and a hash.
+			var sum digest.SHA256
+			copy(sum[:], raw[64+8:])
+			return storepath.Block(sum)
+		}
+	}
+	t.Fatal("the root has no file meta")
+	return ""
+}
+
+// TestRefusal changes the store under a running machine: every change must be
+// named on the console, nothing of it may boot, and the menu stays usable.
+func TestRefusal(t *testing.T) {
+	bed, _ := newBed(t)
+	s := openStore(t, bed)
+
+	t.Run("artefacts", func(t *testing.T) {
+		vm := vmtest.StartT(t, vmtest.Config{CD: bed.ISO, VGA: true, NoReboot: true, NICs: []vmtest.NIC{{}}})
+		vm.ExpectT(t, 120, `inetboot: menu ready`)
+		for _, tt := range []struct {
+			what, path, key, want string
+			change                func([]byte) []byte
+		}{
+			{"kernel", storepath.File(s.man.Kernel.SHA256), "1\r", `inetboot: refused: kernel: .*SHA-256`, flip},
+			{"initrd", storepath.File(s.man.Initrd.SHA256), "1\r", `inetboot: refused: initrd: .*SHA-256`, flip},
+			{"index", storepath.Index(s.man.Root.Files[0].Index.SHA256), "1\r", `inetboot: refused: index ` + s.man.Root.Files[0].Name + `: .*SHA-256`, flip},
+			{"manifest", s.path, "1\r", `inetboot: refused: manifest: .*SHA-256`, flip},
+			{"catalog", storepath.Catalog, "r", `inetboot: refused: catalog: .*changed after signing.*signature is wrong`, changeCatalog(t)},
+			{"expired catalog", storepath.Catalog, "r", `inetboot: refused: catalog: .*expired at .* clock says`, expire(t, bed)},
+			{"unknown key", storepath.Catalog, "r", `inetboot: refused: catalog: .*not signed by a trusted key`, foreign(t, bed)},
+		} {
+			good := s.read(t, tt.path)
+			bad := tt.change(good)
+			if cmp.Equal(good, bad) {
+				t.Fatalf("%s: nothing was changed", tt.what)
+			}
+			s.write(t, tt.path, bad)
+			vm.SendT(t, tt.key)
+			m := vm.ExpectT(t, 60, tt.want)
+			t.Logf("%s: %s", tt.what, strings.TrimSpace(m[0]))
+			s.write(t, tt.path, good)
+			// The menu is drawn again and still works.
+			vm.ExpectT(t, 30, `(?s)Switch off.*Enter: start`)
+			vm.SendT(t, "r")
+			vm.ExpectT(t, 30, `inetboot: menu ready`)
+		}
+		if strings.Contains(vm.Text(), "inetboot: leaving for") {
+			t.Error("something was booted")
+		}
+		// With everything in order again the same machine boots.
+		vm.SendT(t, "1\r")
+		vm.ExpectT(t, 60, `inetboot: leaving for debian-12`)
+	})
+
+	t.Run("catalog at the start", func(t *testing.T) {
+		good := s.read(t, storepath.Catalog)
+		s.write(t, storepath.Catalog, changeCatalog(t)(good))
+		defer s.write(t, storepath.Catalog, good)
+		vm := vmtest.StartT(t, vmtest.Config{CD: bed.ISO, VGA: true, NoReboot: true, NICs: []vmtest.NIC{{Model: "e1000"}}})
+		vm.ExpectT(t, 120, `inetboot: refused: catalog: .*signature is wrong`)
+		vm.ExpectT(t, 30, `Try again`)
+		s.write(t, storepath.Catalog, good)
+		vm.SendT(t, "1\r")
+		vm.ExpectT(t, 60, `inetboot: menu ready`)
+	})
+
+	for _, tt := range []struct {
+		name   string
+		change func([]byte) []byte
+	}{
+		{"changed block", flip},
+		{"truncated block", func(b []byte) []byte { return b[:len(b)*2/3] }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			path := s.metaBlock(t)
+			good := s.read(t, path)
+			s.write(t, path, tt.change(good))
+			defer s.write(t, path, good)
+			vm := vmtest.StartT(t, vmtest.Config{CD: bed.ISO, VGA: true, NoReboot: true, NICs: []vmtest.NIC{{}}})
+			vm.ExpectT(t, 120, `inetboot: menu ready`)
+			vm.SendT(t, "1\r")
+			vm.ExpectT(t, 60, `inetboot: leaving for debian-12`)
+			name := filepath.Base(path)[:12]
+			m := vm.ExpectT(t, 120, `inetboot: .*`+name+`.*`)
+			t.Logf("%s", m[0])
+			if strings.Contains(vm.Text(), "inetboot: starting /sbin/init") {
+				t.Error("the root was mounted with a wrong block")
+			}
+			// The machine waits; once the block is right it goes on.
+			s.write(t, path, good)
+			vm.ExpectT(t, 240, `login: `)
+		})
+	}
+}
+
+// changeCatalog changes one digit of the catalog's version.
+func changeCatalog(t *testing.T) func([]byte) []byte {
+	return func(good []byte) []byte {
+		i := bytes.Index(good, []byte(`"version":`))
+		if i < 0 {
+			t.Fatal("the catalog has no version")
+		}
+		out := bytes.Clone(good)
+		out[i+len(`"version":`)] ^= 1
+		return out
+	}
+}
+
+// expire returns a catalog by the publisher that has expired.
+func expire(t *testing.T, bed *testbed.Bed) func([]byte) []byte {
+	return func([]byte) []byte {
+		if err := bed.Imagetool(t.Context(), "refresh", "--expires", "1s"); err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(filepath.Join(bed.Store(), storepath.Catalog))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var env struct{ Signed struct{ Expires time.Time } }
+		if err := json.Unmarshal(b, &env); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Until(env.Signed.Expires))
+		return b
+	}
+}
+
+// foreign returns a catalog by somebody else.
+func foreign(t *testing.T, bed *testbed.Bed) func([]byte) []byte {
+	return func([]byte) []byte {
+		dir := t.TempDir()
+		other := filepath.Join(dir, "store")
+		if err := bed.ImagetoolAs(t.Context(), filepath.Join(dir, "config"), "init", "--to", other, "--keys", filepath.Join(dir, "keys")); err != nil {
+			t.Fatal(err)
+		}
+		b, err := os.ReadFile(filepath.Join(other, storepath.Catalog))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+}

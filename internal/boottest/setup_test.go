@@ -1,0 +1,134 @@
+// Package boottest boots a real Debian in virtual machines, from the boot
+// medium over HTTP to the login prompt, and tries to make the machines boot
+// what they must refuse.
+package boottest
+
+import (
+	"archive/tar"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/inetboot/inetboot/internal/debianroot"
+	"github.com/inetboot/inetboot/internal/testbed"
+	"github.com/inetboot/inetboot/internal/vmtest"
+)
+
+// buildDir is the folder with the programs and the boot medium.
+func buildDir(t *testing.T) string {
+	t.Helper()
+	dir := os.Getenv("INETBOOT_BUILD")
+	if dir == "" {
+		dir = filepath.Join("..", "..", "build")
+	}
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "inetboot.iso")); err != nil {
+		t.Fatalf("%v: use `make boot-test`, which builds what these tests boot", err)
+	}
+	return dir
+}
+
+// newBed starts a server with the Debian on it. listen is "" for loopback.
+func newBed(t *testing.T) (*testbed.Bed, string) {
+	t.Helper()
+	tarball, err := debianroot.Tarball(t.Context(), os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bed, err := testbed.Start(t.Context(), testbed.Options{Build: buildDir(t), Dir: t.TempDir(), Source: tarball, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := bed.Close(); err != nil {
+			t.Error(err)
+		}
+		log.Close()
+		if t.Failed() {
+			if text, err := os.ReadFile(log.Name()); err == nil {
+				t.Logf("imagetool and server:\n%s", text)
+			}
+		}
+	})
+	return bed, tarball
+}
+
+// tarSums returns the hash of every regular file below usr and etc.
+func tarSums(t *testing.T, tarball string) map[string]string {
+	t.Helper()
+	f, err := os.Open(tarball)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	sums := make(map[string]string)
+	r := tar.NewReader(f)
+	for {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return sums
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		name := strings.TrimPrefix(h.Name, "./")
+		if !strings.HasPrefix(name, "usr/") && !strings.HasPrefix(name, "etc/") {
+			continue
+		}
+		switch h.Typeflag {
+		case tar.TypeReg:
+			sum := sha256.New()
+			if _, err := io.Copy(sum, r); err != nil {
+				t.Fatal(err)
+			}
+			sums["/"+name] = hex.EncodeToString(sum.Sum(nil))
+		case tar.TypeLink:
+			sums["/"+name] = sums["/"+strings.TrimPrefix(h.Linkname, "./")]
+		}
+	}
+}
+
+// shell runs commands in a machine, over its serial console.
+type shell struct {
+	vm *vmtest.VM
+	n  int
+}
+
+// login waits for the login prompt and logs in as root.
+func login(t *testing.T, vm *vmtest.VM, seconds int) *shell {
+	t.Helper()
+	vm.ExpectT(t, seconds, `login: `)
+	vm.SendT(t, "root\n")
+	vm.ExpectT(t, 60, `Password: `)
+	vm.SendT(t, debianroot.Password+"\n")
+	vm.ExpectT(t, 60, `# $`)
+	s := &shell{vm: vm}
+	s.run(t, 30, "stty -echo; export TERM=dumb PS1=; bind 'set enable-bracketed-paste off'")
+	return s
+}
+
+// run returns what a command prints. It must succeed.
+func (s *shell) run(t *testing.T, seconds int, command string) string {
+	t.Helper()
+	s.n++
+	// What is typed is not what is printed: the quotes are missing there.
+	s.vm.SendT(t, fmt.Sprintf("echo '<'%d; %s; echo '>'%d:$?\n", s.n, command, s.n))
+	m := s.vm.ExpectT(t, seconds, fmt.Sprintf(`(?s)<%d\n(.*?)>%d:(\d+)\n`, s.n, s.n))
+	if m[2] != "0" {
+		t.Fatalf("%s: exit code %s: %s", command, m[2], m[1])
+	}
+	return strings.TrimSpace(m[1])
+}
