@@ -159,7 +159,7 @@ func TestRefusal(t *testing.T) {
 			good := s.read(t, path)
 			s.write(t, path, tt.change(good))
 			defer s.write(t, path, good)
-			vm := vmtest.StartT(t, vmtest.Config{CD: bed.ISO, VGA: true, NoReboot: true, NICs: []vmtest.NIC{{}}})
+			vm := vmtest.StartT(t, vmtest.Config{CD: bed.ISO, VGA: true, NICs: []vmtest.NIC{{}}})
 			vm.ExpectT(t, 120, `inetboot: menu ready`)
 			vm.SendT(t, "1\r")
 			vm.ExpectT(t, 60, `inetboot: leaving for debian-12`)
@@ -169,8 +169,14 @@ func TestRefusal(t *testing.T) {
 			if strings.Contains(vm.Text(), "inetboot: starting /sbin/init") {
 				t.Error("the root was mounted with a wrong block")
 			}
-			// The machine waits; once the block is right it goes on.
+			// The machine restarts and is back at the menu. Once the block is
+			// right it boots.
 			s.write(t, path, good)
+			vm.ExpectT(t, 150, `inetboot: menu ready`)
+			if strings.Contains(vm.Text(), "login: ") {
+				t.Error("the target started with a wrong block")
+			}
+			vm.SendT(t, "1\r")
 			vm.ExpectT(t, 240, `login: `)
 		})
 	}
