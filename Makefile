@@ -16,7 +16,7 @@ BENCH    ?= all
 include iso/iso.mk
 
 # What the parts need beside Go, from Debian 12.
-DEPS := $(ISO_DEPS) qemu-system-x86 ovmf mmdebstrap iproute2 dnsmasq-base fuse3 kmod zstd xz-utils
+DEPS := $(ISO_DEPS) qemu-system-x86 ovmf mmdebstrap iproute2 dnsmasq-base fuse3 kmod zstd xz-utils erofs-utils
 BENCH_DEPS := casync nbdkit libnbd-bin zstd
 
 .PHONY: help
@@ -59,10 +59,16 @@ lint: ## gofmt, go vet, staticcheck
 	@echo "lint: go vet"; $(GO) vet ./...
 	@echo "lint: staticcheck"; $(GO) tool staticcheck ./...
 
+# The Debian system's own kernel and modules, for tests of the target.
+$(BUILD)/linux/.done: internal/debianroot/debianroot.go
+	@rm -rf $(BUILD)/linux; mkdir -p $(BUILD)/linux; tarball=$$($(GO) run ./internal/debianroot/cmd); \
+	tar -xf "$$tarball" -C $(BUILD)/linux ./boot ./usr/lib/modules; ln -s usr/lib $(BUILD)/linux/lib; touch $@
+
 .PHONY: unit
-unit: deps build ## Unit tests with the race detector
-	@echo "unit: tests with the race detector"
-	$(GO) test -race -timeout 20m $$($(GO) list ./... | grep -v /internal/boottest)
+unit: deps build iso $(BUILD)/linux/.done ## Unit tests with the race detector
+	@echo "unit: tests with the race detector, some of them in virtual machines"
+	INETBOOT_BUILD=$(abspath $(BUILD)) INETBOOT_TEST_LINUX=$(abspath $(BUILD)/linux) \
+	$(GO) test -race -p 2 -timeout 20m $$($(GO) list ./... | grep -v '/internal/boottest$$')
 
 .PHONY: boot-test
 boot-test: deps build iso ## Boot Debian in virtual machines: BIOS and UEFI, CD and USB; refusal of tampered stores
@@ -78,7 +84,7 @@ soak: ## Fuzz every parser for ten minutes each
 	@$(GO) run ./internal/fuzzall -time 10m
 
 .PHONY: test
-test: deps lint unit fuzz boot-test ## Everything: lint, unit tests, boot tests, short fuzzing
+test: deps lint build iso unit fuzz boot-test ## Everything: lint, unit tests, boot tests, short fuzzing
 
 .PHONY: bench
 bench: bench-deps build iso ## Measure beside casync, zstd, nbdkit and a plain loop device; BENCH=push|read|boot for a part
