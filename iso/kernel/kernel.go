@@ -62,7 +62,7 @@ func Build(ctx context.Context, o Options) error {
 		return err
 	}
 	cached := filepath.Join(o.Cache, "kernel-"+key)
-	unlock, err := lock(o)
+	unlock, err := lock(ctx, o)
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func cacheKey(tarball string) (string, error) {
 }
 
 // lock keeps a second build from doing the same work beside the first.
-func lock(o Options) (unlock func(), err error) {
+func lock(ctx context.Context, o Options) (unlock func(), err error) {
 	if err := os.MkdirAll(o.Cache, 0o755); err != nil {
 		return nil, fmt.Errorf("make the cache folder: %w", err)
 	}
@@ -110,16 +110,25 @@ func lock(o Options) (unlock func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("lock the kernel cache: %w", err)
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); errors.Is(err, unix.EWOULDBLOCK) {
-		fmt.Fprintln(o.Log, "kernel: waiting for another build of it")
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
-		if err != nil {
+	// Asked again and again, because a blocked flock(2) would not end with ctx.
+	for waiting := false; ; waiting = true {
+		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) {
 			f.Close()
 			return nil, fmt.Errorf("lock the kernel cache: %w", err)
 		}
-	} else if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("lock the kernel cache: %w", err)
+		if !waiting {
+			fmt.Fprintln(o.Log, "kernel: waiting for another build of it")
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			f.Close()
+			return nil, fmt.Errorf("wait for another build of the kernel: %w", ctx.Err())
+		}
 	}
 	return func() { f.Close() }, nil
 }

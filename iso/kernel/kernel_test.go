@@ -48,7 +48,7 @@ func TestBuildWaitsForAnother(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	unlock, err := lock(Options{Cache: dir, Log: io.Discard})
+	unlock, err := lock(t.Context(), Options{Cache: dir, Log: io.Discard})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,8 @@ import (
 	"sync"
 	"syscall"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/storepath"
 )
@@ -215,6 +217,11 @@ func (d *Dir) Replace(p string, old digest.SHA256, data []byte, judge func(old [
 	}
 	d.replace.Lock()
 	defer d.replace.Unlock()
+	unlock, err := d.lock(p)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	present, err := d.Read(p, 64<<20)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -255,6 +262,23 @@ func (d *Dir) Replace(p string, old digest.SHA256, data []byte, judge func(old [
 		return diskError(p, err)
 	}
 	return nil
+}
+
+// lock takes the lock that publishers who write into the folder themselves
+// take, too.
+func (d *Dir) lock(p string) (unlock func(), err error) {
+	if err := d.root.MkdirAll(path.Dir(p), 0o755); err != nil {
+		return nil, diskError(p, err)
+	}
+	f, err := d.root.OpenFile(path.Join(path.Dir(p), ".lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return nil, diskError(p, err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX); err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock %s: %w", p, err)
+	}
+	return func() { f.Close() }, nil
 }
 
 func diskError(p string, err error) error {
