@@ -31,14 +31,17 @@ type Options struct {
 	Token string // what publishers have to show
 	Log   *slog.Logger
 	Now   func() time.Time // nil: time.Now
+
+	Patience time.Duration // for the next piece of a transfer; 0: the constant Patience
 }
 
 type api struct {
-	store   *store.Dir
-	token   [sha256.Size]byte
-	log     *slog.Logger
-	now     func() time.Time
-	metrics *metrics
+	store    *store.Dir
+	token    [sha256.Size]byte
+	log      *slog.Logger
+	now      func() time.Time
+	patience time.Duration
+	metrics  *metrics
 }
 
 // New returns the handler of everything.
@@ -46,7 +49,10 @@ func New(o Options) http.Handler {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	a := &api{store: o.Store, token: sha256.Sum256([]byte(o.Token)), log: o.Log, now: o.Now, metrics: newMetrics()}
+	if o.Patience == 0 {
+		o.Patience = Patience
+	}
+	a := &api{store: o.Store, token: sha256.Sum256([]byte(o.Token)), log: o.Log, now: o.Now, patience: o.Patience, metrics: newMetrics()}
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = a.answerError

@@ -1,9 +1,11 @@
 package api
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -14,11 +16,11 @@ import (
 	"github.com/inetboot/inetboot/internal/storepath"
 )
 
-// patience is how long a client may take for the next piece, of 256 KiB at
-// most: 2 KiB/s is slow but alive, less is a dead connection.
+// Patience is how long a client may take for the next piece, 64 KiB at most:
+// a line of 9600 baud is slow but alive, less is a dead connection.
 const (
-	patience = 2 * time.Minute
-	piece    = 256 << 10
+	Patience = 5 * time.Minute
+	piece    = 64 << 10
 )
 
 type metrics struct {
@@ -52,10 +54,26 @@ func (a *api) observe(next http.Handler) http.Handler {
 		start := time.Now()
 		a.metrics.active.Inc()
 		defer a.metrics.active.Dec()
-		rec := &recorder{ResponseWriter: w, control: http.NewResponseController(w)}
+		rec := &recorder{ResponseWriter: w, control: http.NewResponseController(w), patience: a.patience}
 		rec.extend()
-		r.Body = &patientBody{ReadCloser: r.Body, control: rec.control}
-		next.ServeHTTP(rec, r)
+		if r.ContentLength != 0 {
+			// It counts from now on, not from the first Read: net/http
+			// waits for the rest of a body that no handler has read.
+			body := &patientBody{ReadCloser: r.Body, control: rec.control, patience: a.patience}
+			body.extend()
+			r.Body = body
+		}
+		func() {
+			defer func() {
+				if v := recover(); v == http.ErrAbortHandler {
+					panic(v)
+				} else if v != nil {
+					a.log.Error("request panicked", "method", r.Method, "path", r.URL.Path, "panic", fmt.Sprint(v), "stack", string(debug.Stack()))
+					rec.fail()
+				}
+			}()
+			next.ServeHTTP(rec, r)
+		}()
 
 		kind := "other"
 		if k, _, ok := storepath.Parse(storePath(r)); ok {
@@ -68,9 +86,10 @@ func (a *api) observe(next http.Handler) http.Handler {
 		a.metrics.requests.WithLabelValues(kind, method(r.Method), strconv.Itoa(rec.status)).Inc()
 		a.metrics.sent.WithLabelValues(kind).Add(float64(rec.sent))
 		a.metrics.seconds.WithLabelValues(kind).Observe(took.Seconds())
-		// A boot reads thousands of blocks: they are for debugging.
+		// A boot reads thousands of blocks: they are for debugging, unless
+		// there is trouble with one.
 		level := slog.LevelInfo
-		if kind == string(storepath.KindBlock) || r.URL.Path == "/metrics" || r.URL.Path == "/healthz" {
+		if rec.status < 400 && (kind == string(storepath.KindBlock) || r.URL.Path == "/metrics" || r.URL.Path == "/healthz") {
 			level = slog.LevelDebug
 		}
 		a.log.Log(r.Context(), level, "request", "id", a.metrics.id.Add(1), "client", r.RemoteAddr, "method", r.Method, "path", r.URL.Path,
@@ -91,14 +110,28 @@ func method(m string) string {
 // own ReadFrom, which is where sendfile(2) is.
 type recorder struct {
 	http.ResponseWriter
-	control *http.ResponseController
-	status  int
-	sent    int64
+	control  *http.ResponseController
+	patience time.Duration
+	status   int
+	sent     int64
 }
 
 // extend gives the client time for the next piece. Connections that cannot
 // have deadlines are those of tests without a network.
-func (r *recorder) extend() { _ = r.control.SetWriteDeadline(time.Now().Add(patience)) }
+func (r *recorder) extend() { _ = r.control.SetWriteDeadline(time.Now().Add(r.patience)) }
+
+// fail answers a request whose handler panicked, if there is no answer yet.
+// Otherwise the connection is cut, so that nobody takes half an answer for
+// a whole one.
+func (r *recorder) fail() {
+	if r.status != 0 || r.sent > 0 {
+		panic(http.ErrAbortHandler)
+	}
+	clear(r.Header())
+	r.Header().Set("Content-Type", "application/json")
+	r.WriteHeader(http.StatusInternalServerError)
+	_, _ = io.WriteString(r, `{"message":"the server could not do this; its log says why"}`)
+}
 
 func (r *recorder) WriteHeader(code int) {
 	if r.status == 0 && code >= 200 {
@@ -144,13 +177,29 @@ func (r *recorder) ReadFrom(src io.Reader) (int64, error) {
 // Unwrap is for http.ResponseController.
 func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
-// patientBody ends uploads on which nothing arrives.
+// patientBody ends uploads that hardly move: each piece has its time, so that
+// a byte now and then does not keep a connection for ever.
 type patientBody struct {
 	io.ReadCloser
-	control *http.ResponseController
+	control  *http.ResponseController
+	patience time.Duration
+	got      int64 // bytes since the last extension
+}
+
+func (b *patientBody) extend() {
+	b.got = 0
+	_ = b.control.SetReadDeadline(time.Now().Add(b.patience))
 }
 
 func (b *patientBody) Read(p []byte) (int, error) {
-	_ = b.control.SetReadDeadline(time.Now().Add(patience))
-	return b.ReadCloser.Read(p)
+	n, err := b.ReadCloser.Read(p)
+	if b.got += int64(n); b.got >= piece {
+		b.extend()
+	}
+	if err == io.EOF {
+		// net/http watches the connection while the answer is made: that
+		// has no deadline.
+		_ = b.control.SetReadDeadline(time.Time{})
+	}
+	return n, err
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"sync"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -24,17 +23,7 @@ func Listen(ctx context.Context, addr string, limit int) (net.Listener, error) {
 	if limit < 1 {
 		return nil, fmt.Errorf("listen on %s: %d connections at once, at least 1 is needed", addr, limit)
 	}
-	lc := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
-		var err error
-		if cerr := raw.Control(func(fd uintptr) {
-			// Accepted connections inherit it.
-			err = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsent)
-		}); cerr != nil {
-			return cerr
-		}
-		return err
-	}}
-	ln, err := lc.Listen(ctx, "tcp", addr)
+	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", addr, err)
 	}
@@ -59,7 +48,20 @@ func (l *listener) Accept() (net.Conn, error) {
 		<-l.slots
 		return nil, err
 	}
+	limitUnsent(c)
 	return &conn{TCPConn: c, release: sync.OnceFunc(func() { <-l.slots })}, nil
+}
+
+// limitUnsent sets the limit on a connection, which does not inherit it. Where
+// the kernel has no such thing, slow clients are judged more coarsely.
+func limitUnsent(c *net.TCPConn) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return
+	}
+	_ = raw.Control(func(fd uintptr) {
+		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsent)
+	})
 }
 
 func (l *listener) Close() error {

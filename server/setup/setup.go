@@ -6,17 +6,29 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
+
+// MinToken is the least number of characters of a token.
+const MinToken = 16
+
+// ErrInUse is wrapped when another process has the folder.
+var ErrInUse = errors.New("another server uses it")
 
 // Folder is the server's data.
 type Folder struct {
-	Path  string
-	First bool   // it was made just now
-	Token string // what publishers have to show
+	Path      string
+	First     bool   // it, or its token, was made just now
+	Token     string // what publishers have to show
+	TokenFile string // the file that holds the token; empty if it came from elsewhere
+
+	lock *os.File
 }
 
 // Store is the folder of the store itself, which any web server can serve.
@@ -25,8 +37,11 @@ func (f *Folder) Store() string { return filepath.Join(f.Path, "store") }
 // Temp is where uploads wait; it is on the store's file system.
 func (f *Folder) Temp() string { return filepath.Join(f.Path, "tmp") }
 
-// TokenFile is the file that holds the token.
-func (f *Folder) TokenFile() string { return filepath.Join(f.Path, "token") }
+// TokenIn returns the file that holds the token of a data folder.
+func TokenIn(path string) string { return filepath.Join(path, "token") }
+
+// Close lets others have the folder.
+func (f *Folder) Close() error { return f.lock.Close() }
 
 // Default returns the data folder for this user: /var/lib/inetboot for root.
 func Default() (string, error) {
@@ -43,27 +58,83 @@ func Default() (string, error) {
 	return filepath.Join(home, ".local", "share", "inetboot"), nil
 }
 
-// Open opens the data folder. Where there is none it is made, with a random
-// token that only its owner can read.
-func Open(path string) (*Folder, error) {
+// Source says where the token comes from: itself, or a file. If both are
+// empty it is the data folder's own file.
+type Source struct {
+	Token, File string
+}
+
+// Open opens the data folder for one server at a time; errors wrap ErrInUse
+// if there is another one. What is not there is made: the folder, and a file
+// with a random token that only its owner can read.
+func Open(path string, token Source) (*Folder, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("make the data folder: %w", err)
+	}
 	f := &Folder{Path: path}
+	if _, err := os.Stat(f.Store()); errors.Is(err, fs.ErrNotExist) {
+		f.First = true
+	}
 	if err := os.MkdirAll(f.Store(), 0o755); err != nil {
 		return nil, fmt.Errorf("make the data folder: %w", err)
 	}
-	raw, err := os.ReadFile(f.TokenFile())
-	if errors.Is(err, fs.ErrNotExist) {
-		f.First = true
-		f.Token, err = newToken(f.TokenFile())
-		return f, err
+	// The folder itself is locked; the lock ends with the process, however
+	// it ends.
+	if f.lock, err = os.Open(path); err != nil {
+		return nil, fmt.Errorf("open the data folder: %w", err)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read the token: %w", err)
+	if err := unix.Flock(int(f.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		f.lock.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = ErrInUse
+		}
+		return nil, fmt.Errorf("open the data folder %s: %w", path, err)
 	}
-	f.Token = strings.TrimSpace(string(raw))
-	if len(f.Token) < 16 {
-		return nil, fmt.Errorf("the token in %s has %d characters, at least 16 are needed: remove the file to get a new one", f.TokenFile(), len(f.Token))
+	if err := f.openToken(token); err != nil {
+		f.lock.Close()
+		return nil, err
 	}
 	return f, nil
+}
+
+func (f *Folder) openToken(s Source) error {
+	if s.Token != "" {
+		f.Token = s.Token
+		return long(s.Token, "the token in the environment", "give a longer one")
+	}
+	f.TokenFile = s.File
+	if s.File == "" {
+		f.TokenFile = TokenIn(f.Path)
+	}
+	var err error
+	if f.Token, err = ReadToken(f.TokenFile); errors.Is(err, fs.ErrNotExist) {
+		f.First = true
+		f.Token, err = newToken(f.TokenFile)
+	}
+	return err
+}
+
+// ReadToken reads a token from its file.
+func ReadToken(file string) (string, error) {
+	in, err := os.Open(file)
+	if err != nil {
+		return "", fmt.Errorf("read the token: %w", err)
+	}
+	defer in.Close()
+	raw, err := io.ReadAll(io.LimitReader(in, 4096))
+	if err != nil {
+		return "", fmt.Errorf("read the token: %w", err)
+	}
+	token := strings.TrimSpace(string(raw))
+	return token, long(token, "the token in "+file, "remove the file to get a new one")
+}
+
+func long(token, what, remedy string) error {
+	if len(token) < MinToken {
+		return fmt.Errorf("%s has %d characters, at least %d are needed: %s", what, len(token), MinToken, remedy)
+	}
+	return nil
 }
 
 func newToken(file string) (string, error) {
@@ -76,12 +147,10 @@ func newToken(file string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("keep the token: %w", err)
 	}
-	if _, err := out.WriteString(token + "\n"); err != nil {
-		out.Close()
-		return "", fmt.Errorf("keep the token: %w", err)
-	}
-	if err := errors.Join(out.Sync(), out.Close()); err != nil {
-		return "", fmt.Errorf("keep the token: %w", err)
+	_, err = out.WriteString(token + "\n")
+	if err := errors.Join(err, out.Sync(), out.Close()); err != nil {
+		// Half a token would stop every later start.
+		return "", fmt.Errorf("keep the token: %w", errors.Join(err, os.Remove(file)))
 	}
 	return token, nil
 }

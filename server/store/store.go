@@ -47,12 +47,15 @@ type Dir struct {
 	tmp     string   // on the same file system
 	limits  Limits
 	replace sync.Mutex // held while a file is replaced
+	mark    mark
 }
 
 // Open opens the store in the folder, making it if need be. Unfinished uploads
-// of an earlier process are removed.
+// of an earlier process are removed, and so are blocks that a crash of the
+// machine may have left half written. No other process may have the store
+// open for writing.
 func Open(dir, tmp string, limits Limits) (*Dir, error) {
-	if err := os.RemoveAll(tmp); err != nil {
+	if err := removeUploads(tmp); err != nil {
 		return nil, fmt.Errorf("remove unfinished uploads: %w", err)
 	}
 	for _, d := range []string{dir, tmp} {
@@ -64,11 +67,40 @@ func Open(dir, tmp string, limits Limits) (*Dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
-	return &Dir{root: root, tmp: tmp, limits: limits}, nil
+	d := &Dir{root: root, tmp: tmp, limits: limits, mark: mark{file: filepath.Join(tmp, markName)}}
+	if err := d.recover(); err != nil {
+		root.Close()
+		return nil, err
+	}
+	return d, nil
 }
 
-// Close closes the store.
-func (d *Dir) Close() error { return d.root.Close() }
+// removeUploads empties the folder of uploads under way, but for the mark.
+func removeUploads(tmp string) error {
+	entries, err := os.ReadDir(tmp)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		if e.Name() != markName {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(tmp, e.Name())))
+		}
+	}
+	return err
+}
+
+// Close forces what was stored to the disk and closes the store.
+func (d *Dir) Close() error { return errors.Join(d.mark.clear(d.sync), d.root.Close()) }
+
+// sync forces everything on the store's file system to the disk.
+func (d *Dir) sync() error {
+	f, err := d.root.Open(".")
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return syncFS(f)
+}
 
 // Get opens a file. Paths that are not of a store's form, and symbolic links
 // that leave the folder, give fs.ErrNotExist.
@@ -181,12 +213,16 @@ func (d *Dir) Put(ctx context.Context, p string, body io.Reader) (created bool, 
 	if err := tmp.Chmod(0o644); err != nil {
 		return false, diskError(p, err)
 	}
-	if kind != storepath.KindBlock {
-		// Blocks are many; the sync of the index behind them, and the
-		// check before the catalog is replaced, cover them.
-		if err := tmp.Sync(); err != nil {
+	if kind == storepath.KindBlock {
+		// Blocks are many: one sync before the catalog is replaced covers
+		// them all, and the mark tells of those that are not covered yet.
+		done, err := d.mark.set()
+		if err != nil {
 			return false, diskError(p, err)
 		}
+		defer done()
+	} else if err := tmp.Sync(); err != nil {
+		return false, diskError(p, err)
 	}
 	if err := d.place(tmp.Name(), p); err != nil {
 		return false, err
@@ -246,8 +282,8 @@ func (d *Dir) Replace(p string, old digest.SHA256, data []byte, judge func(old [
 	if _, err := tmp.Write(data); err != nil {
 		return diskError(p, err)
 	}
-	// One syncfs for all blocks that came before, and for this file.
-	if err := errors.Join(tmp.Chmod(0o644), syncFS(tmp)); err != nil {
+	// One sync for all blocks that came before, and for this file.
+	if err := errors.Join(tmp.Chmod(0o644), tmp.Sync(), d.mark.clear(d.sync)); err != nil {
 		return diskError(p, err)
 	}
 	if err := d.place(tmp.Name(), p); err != nil {
