@@ -21,6 +21,9 @@ import (
 const (
 	Patience = 5 * time.Minute
 	piece    = 64 << 10
+
+	// lingering is how long the rest of a body that nobody wants may take.
+	lingering = 5 * time.Second
 )
 
 type metrics struct {
@@ -57,11 +60,10 @@ func (a *api) observe(next http.Handler) http.Handler {
 		rec := &recorder{ResponseWriter: w, control: http.NewResponseController(w), patience: a.patience}
 		rec.extend()
 		if r.ContentLength != 0 {
-			// It counts from now on, not from the first Read: net/http
-			// waits for the rest of a body that no handler has read.
 			body := &patientBody{ReadCloser: r.Body, control: rec.control, patience: a.patience}
 			body.extend()
 			r.Body = body
+			defer body.leave(rec)
 		}
 		func() {
 			defer func() {
@@ -184,11 +186,22 @@ type patientBody struct {
 	control  *http.ResponseController
 	patience time.Duration
 	got      int64 // bytes since the last extension
+	ended    bool
 }
 
 func (b *patientBody) extend() {
 	b.got = 0
 	_ = b.control.SetReadDeadline(time.Now().Add(b.patience))
+}
+
+// leave ends the handler's interest. net/http reads what is left of the body
+// before it sends the answer: a client that does not send it must get the
+// answer in time all the same, and cannot keep the connection.
+func (b *patientBody) leave(rec *recorder) {
+	if !b.ended {
+		_ = b.control.SetReadDeadline(time.Now().Add(min(b.patience/2, lingering)))
+	}
+	rec.extend()
 }
 
 func (b *patientBody) Read(p []byte) (int, error) {
@@ -199,6 +212,7 @@ func (b *patientBody) Read(p []byte) (int, error) {
 	if err == io.EOF {
 		// net/http watches the connection while the answer is made: that
 		// has no deadline.
+		b.ended = true
 		_ = b.control.SetReadDeadline(time.Time{})
 	}
 	return n, err

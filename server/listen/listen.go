@@ -7,15 +7,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
-
-	"golang.org/x/sys/unix"
 )
-
-// unsent is how many bytes the kernel takes for a connection beyond those
-// that are on their way (TCP_NOTSENT_LOWAT, tcp(7)). Without it the first
-// megabytes that a slow client asks for would vanish into the kernel, and
-// whether the client takes anything could be seen only every few minutes.
-const unsent = 256 << 10
 
 // Listen announces the TCP address addr. At most limit connections are open
 // at once; more wait until one ends.
@@ -48,20 +40,7 @@ func (l *listener) Accept() (net.Conn, error) {
 		<-l.slots
 		return nil, err
 	}
-	limitUnsent(c)
 	return &conn{TCPConn: c, release: sync.OnceFunc(func() { <-l.slots })}, nil
-}
-
-// limitUnsent sets the limit on a connection, which does not inherit it. Where
-// the kernel has no such thing, slow clients are judged more coarsely.
-func limitUnsent(c *net.TCPConn) {
-	raw, err := c.SyscallConn()
-	if err != nil {
-		return
-	}
-	_ = raw.Control(func(fd uintptr) {
-		_ = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NOTSENT_LOWAT, unsent)
-	})
 }
 
 func (l *listener) Close() error {
