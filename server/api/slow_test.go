@@ -117,7 +117,7 @@ func TestStalledBody(t *testing.T) {
 
 // A client that is slow gets everything; one that has stopped is cut off.
 func TestSlowAndDeadDownloads(t *testing.T) {
-	patience := time.Second
+	patience := 3 * time.Second
 	f, addr := slowFixture(t, patience)
 	data := noise(3_000_000, 5)
 	path := storepath.File(digest.Of(data))
