@@ -242,8 +242,8 @@ func TestPutRefuses(t *testing.T) {
 				if resp.StatusCode != tt.code || !json.Valid(got) {
 					t.Errorf("PUT (chunked %v) = %d %s; want %d and why", chunked, resp.StatusCode, got, tt.code)
 				}
-				if resp, _ := tt.f.do(t, http.MethodGet, "/"+tt.path, nil); resp.StatusCode != 404 {
-					t.Errorf("GET afterwards = %d; want 404", resp.StatusCode)
+				if resp, _ := tt.f.do(t, http.MethodGet, "/"+tt.path, nil); resp.StatusCode != 404 || resp.Header.Get("Cache-Control") != "no-store" {
+					t.Errorf("GET afterwards = %d, Cache-Control %q; want 404 that is not cached", resp.StatusCode, resp.Header.Get("Cache-Control"))
 				}
 			}
 		})

@@ -59,6 +59,9 @@ func (a *api) answerError(err error, c echo.Context) {
 	} else {
 		a.log.Error("request failed", "method", c.Request().Method, "path", c.Request().URL.Path, "error", err)
 	}
+	// What is missing now may come with the next push: no cache may go on
+	// saying that it is not there.
+	c.Response().Header().Set("Cache-Control", "no-store")
 	if c.Request().Method == http.MethodHead {
 		err = c.NoContent(code)
 	} else {
