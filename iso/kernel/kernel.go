@@ -57,7 +57,7 @@ func Build(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	key, err := cacheKey(o.Tarball)
+	key, err := cacheKey(ctx, o.Tarball)
 	if err != nil {
 		return err
 	}
@@ -86,7 +86,7 @@ func Build(ctx context.Context, o Options) error {
 	return nil
 }
 
-func cacheKey(tarball string) (string, error) {
+func cacheKey(ctx context.Context, tarball string) (string, error) {
 	f, err := os.Open(tarball)
 	if err != nil {
 		return "", fmt.Errorf("open the kernel's source (install linux-source-6.1, or set KERNEL_TARBALL): %w", err)
@@ -98,6 +98,12 @@ func cacheKey(tarball string) (string, error) {
 	}
 	h.Write(fragment)
 	io.WriteString(h, xzWrapper)
+	// Another compiler makes another kernel.
+	version, err := exec.CommandContext(ctx, "gcc", "--version").Output()
+	if err != nil {
+		return "", fmt.Errorf("ask the compiler for its version (`make deps` installs gcc): %w", err)
+	}
+	h.Write(version)
 	return hex.EncodeToString(h.Sum(nil)[:8]), nil
 }
 

@@ -21,7 +21,7 @@ func write(t *testing.T, path, data string) string {
 func TestBuildTakesFromCache(t *testing.T) {
 	dir := t.TempDir()
 	tarball := write(t, filepath.Join(dir, "linux.tar.xz"), "a kernel's source")
-	key, err := cacheKey(tarball)
+	key, err := cacheKey(t.Context(), tarball)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func TestBuildTakesFromCache(t *testing.T) {
 func TestBuildWaitsForAnother(t *testing.T) {
 	dir := t.TempDir()
 	tarball := write(t, filepath.Join(dir, "linux.tar.xz"), "a kernel's source")
-	key, err := cacheKey(tarball)
+	key, err := cacheKey(t.Context(), tarball)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func TestCacheKey(t *testing.T) {
 	other := write(t, filepath.Join(dir, "other"), "6.1.2")
 	keys := map[string]string{}
 	for _, f := range []string{a, same, other} {
-		k, err := cacheKey(f)
+		k, err := cacheKey(t.Context(), f)
 		if err != nil {
 			t.Fatal(err)
 		}
