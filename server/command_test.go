@@ -87,19 +87,28 @@ func TestFirstAndSecondStart(t *testing.T) {
 	}
 }
 
-// A download that is under way when the server is told to stop is finished.
-func TestGracefulStop(t *testing.T) {
-	data := t.TempDir()
-	content := bytes.Repeat([]byte("0123456789abcdef"), 4<<20) // more than sockets buffer
-	p := filepath.Join(data, "store", storepath.File(digest.Of(content)))
+// storeFile puts a file into the store of a server that is not running yet,
+// and returns its path there.
+func storeFile(t *testing.T, data string, content []byte) string {
+	t.Helper()
+	path := storepath.File(digest.Of(content))
+	p := filepath.Join(data, "store", path)
 	if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.WriteFile(p, content, 0o644); err != nil {
 		t.Fatal(err)
 	}
+	return path
+}
+
+// A download that is under way when the server is told to stop is finished.
+func TestGracefulStop(t *testing.T) {
+	data := t.TempDir()
+	content := bytes.Repeat([]byte("0123456789abcdef"), 4<<20) // more than sockets buffer
+	path := storeFile(t, data, content)
 	url, _, stop := start(t, data, "--grace", "20s")
-	resp, err := http.Get(url + "/" + storepath.File(digest.Of(content)))
+	resp, err := http.Get(url + "/" + path)
 	if err != nil {
 		t.Fatal(err)
 	}

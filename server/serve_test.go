@@ -91,15 +91,9 @@ func TestTokenFromEnvironment(t *testing.T) {
 func TestGraceEnds(t *testing.T) {
 	data := t.TempDir()
 	content := make([]byte, 64<<20)
-	p := filepath.Join(data, "store", storepath.File(digest.Of(content)))
-	if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(p, content, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	path := storeFile(t, data, content)
 	url, _, stop := start(t, data, "--grace", "200ms")
-	resp, err := http.Get(url + "/" + storepath.File(digest.Of(content)))
+	resp, err := http.Get(url + "/" + path)
 	if err != nil {
 		t.Fatal(err)
 	}

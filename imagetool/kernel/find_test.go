@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
@@ -11,19 +10,8 @@ import (
 	"testing"
 
 	"github.com/inetboot/inetboot/imagetool/source"
+	"github.com/inetboot/inetboot/imagetool/testtree"
 )
-
-// bzImage returns the beginning of an x86 kernel.
-func bzImage(release string) []byte {
-	b := make([]byte, 4096)
-	copy(b, "MZ")
-	copy(b[0x202:], "HdrS")
-	binary.LittleEndian.PutUint16(b[0x206:], 0x20f)
-	binary.LittleEndian.PutUint16(b[0x236:], 1)
-	binary.LittleEndian.PutUint16(b[0x20e:], 0x400)
-	copy(b[0x600:], release+" (builder@host) #1 SMP\x00")
-	return b
-}
 
 func arm64Image() []byte {
 	b := make([]byte, 4096)
@@ -58,8 +46,8 @@ func tree(t *testing.T, files map[string][]byte, links map[string]string) *sourc
 func TestFind(t *testing.T) {
 	const old, newer = "6.1.0-9-amd64", "6.1.0-10-amd64"
 	both := map[string][]byte{
-		"boot/vmlinuz-" + old:                            bzImage(old),
-		"boot/vmlinuz-" + newer:                          bzImage(newer),
+		"boot/vmlinuz-" + old:                            testtree.BzImage(old),
+		"boot/vmlinuz-" + newer:                          testtree.BzImage(newer),
 		"usr/lib/modules/" + old + "/modules.dep":        nil,
 		"usr/lib/modules/" + newer + "/modules.dep":      nil,
 		"usr/lib/modules/9.9-no-modules/modules.softdep": nil,
@@ -79,14 +67,14 @@ func TestFind(t *testing.T) {
 		{name: "chosen", files: both, release: old, want: old, image: "boot/vmlinuz-" + old, wantArch: "amd64"},
 		{name: "chosen is missing", files: both, release: "7", err: ErrNoKernel, says: newer},
 		{name: "wrong architecture", files: both, arch: "arm64", err: ErrArch, says: "amd64"},
-		{name: "beside modules", files: map[string][]byte{"usr/lib/modules/6.8/modules.dep": nil, "usr/lib/modules/6.8/vmlinuz": bzImage("6.8")}, want: "6.8", image: "usr/lib/modules/6.8/vmlinuz", wantArch: "amd64"},
-		{name: "link in the root", files: map[string][]byte{"lib/modules/6.8/modules.dep": nil, "boot/k": bzImage("6.8")}, links: map[string]string{"vmlinuz": "/boot/k"}, want: "6.8", image: "boot/k", wantArch: "amd64"},
-		{name: "link to another release", files: map[string][]byte{"lib/modules/6.8/modules.dep": nil, "boot/k": bzImage("6.9")}, links: map[string]string{"vmlinuz": "boot/k"}, err: ErrNoKernel, says: "/boot/vmlinuz-6.8"},
-		{name: "newest has no kernel", files: map[string][]byte{"lib/modules/6.8/modules.dep": nil, "lib/modules/6.9/modules.dep": nil, "boot/vmlinuz-6.8": bzImage("6.8")}, want: "6.8", image: "boot/vmlinuz-6.8", wantArch: "amd64"},
+		{name: "beside modules", files: map[string][]byte{"usr/lib/modules/6.8/modules.dep": nil, "usr/lib/modules/6.8/vmlinuz": testtree.BzImage("6.8")}, want: "6.8", image: "usr/lib/modules/6.8/vmlinuz", wantArch: "amd64"},
+		{name: "link in the root", files: map[string][]byte{"lib/modules/6.8/modules.dep": nil, "boot/k": testtree.BzImage("6.8")}, links: map[string]string{"vmlinuz": "/boot/k"}, want: "6.8", image: "boot/k", wantArch: "amd64"},
+		{name: "link to another release", files: map[string][]byte{"lib/modules/6.8/modules.dep": nil, "boot/k": testtree.BzImage("6.9")}, links: map[string]string{"vmlinuz": "boot/k"}, err: ErrNoKernel, says: "/boot/vmlinuz-6.8"},
+		{name: "newest has no kernel", files: map[string][]byte{"lib/modules/6.8/modules.dep": nil, "lib/modules/6.9/modules.dep": nil, "boot/vmlinuz-6.8": testtree.BzImage("6.8")}, want: "6.8", image: "boot/vmlinuz-6.8", wantArch: "amd64"},
 		{name: "arm64", files: map[string][]byte{"lib/modules/6.8/modules.dep": nil, "boot/vmlinuz-6.8": arm64Image()}, want: "6.8", image: "boot/vmlinuz-6.8", wantArch: "arm64"},
 		{name: "unknown kind", files: map[string][]byte{"lib/modules/6.8/modules.dep": nil, "boot/vmlinuz-6.8": []byte("?")}, err: ErrArch, says: "--arch"},
 		{name: "unknown kind, told", files: map[string][]byte{"lib/modules/6.8/modules.dep": nil, "boot/vmlinuz-6.8": []byte("?")}, arch: "riscv64", want: "6.8", image: "boot/vmlinuz-6.8", wantArch: "riscv64"},
-		{name: "no modules", files: map[string][]byte{"boot/vmlinuz-6.8": bzImage("6.8")}, err: ErrNoKernel, says: "/lib/modules"},
+		{name: "no modules", files: map[string][]byte{"boot/vmlinuz-6.8": testtree.BzImage("6.8")}, err: ErrNoKernel, says: "/lib/modules"},
 		{name: "no modules.dep", files: map[string][]byte{"lib/modules/6.8/x": nil}, err: ErrNoKernel, says: "depmod"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -130,7 +118,7 @@ func TestCompareVersions(t *testing.T) {
 }
 
 func FuzzParseImage(f *testing.F) {
-	f.Add(bzImage("6.1"))
+	f.Add(testtree.BzImage("6.1"))
 	f.Add(arm64Image())
 	f.Add([]byte("MZ"))
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -15,8 +14,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/inetboot/inetboot/catalog"
-	"github.com/inetboot/inetboot/internal/storepath"
+	"github.com/inetboot/inetboot/internal/debianroot"
 )
 
 // read reads the root's data file from end to end: cold and warm through
@@ -24,24 +22,7 @@ import (
 // plain bytes over HTTP without checking or decompressing, and warm from the
 // plain file on a loop device.
 func (b *bench) read(ctx context.Context) ([]result, error) {
-	var env struct {
-		Signed struct {
-			Targets map[string]catalog.Target
-		}
-	}
-	raw, err := os.ReadFile(filepath.Join(b.bed.Store(), storepath.Catalog))
-	if err != nil {
-		return nil, err
-	}
-	if err := json.Unmarshal(raw, &env); err != nil {
-		return nil, err
-	}
-	name := catalog.ManifestName("debian", "12", "amd64")
-	raw, err = os.ReadFile(filepath.Join(b.bed.Store(), storepath.Target(name, env.Signed.Targets[name].Hashes.SHA256)))
-	if err != nil {
-		return nil, err
-	}
-	man, err := catalog.ParseManifest(raw)
+	man, _, err := b.bed.Manifest("debian", debianroot.Version)
 	if err != nil {
 		return nil, err
 	}

@@ -11,8 +11,9 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/inetboot/inetboot/blockfs/index"
 	"github.com/inetboot/inetboot/catalog"
-	"github.com/inetboot/inetboot/internal/digest"
+	"github.com/inetboot/inetboot/internal/debianroot"
 	"github.com/inetboot/inetboot/internal/storepath"
 	"github.com/inetboot/inetboot/internal/testbed"
 	"github.com/inetboot/inetboot/internal/vmtest"
@@ -21,29 +22,17 @@ import (
 // store gives access to the files of a bed's store.
 type store struct {
 	bed  *testbed.Bed
-	list catalog.List
 	man  *catalog.Manifest
 	path string // of the manifest
 }
 
 func openStore(t *testing.T, bed *testbed.Bed) *store {
 	t.Helper()
-	s := &store{bed: bed}
-	var env struct{ Signed json.RawMessage }
-	if err := json.Unmarshal(s.read(t, storepath.Catalog), &env); err != nil {
-		t.Fatal(err)
-	}
-	if err := json.Unmarshal(env.Signed, &s.list); err != nil {
-		t.Fatal(err)
-	}
-	name := catalog.ManifestName("debian", "12", "amd64")
-	s.path = storepath.Target(name, s.list.Targets[name].Hashes.SHA256)
-	m, err := catalog.ParseManifest(s.read(t, s.path))
+	m, path, err := bed.Manifest("debian", debianroot.Version)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.man = m
-	return s
+	return &store{bed: bed, man: m, path: path}
 }
 
 func (s *store) read(t *testing.T, path string) []byte {
@@ -79,14 +68,18 @@ func (s *store) metaBlock(t *testing.T) string {
 	t.Helper()
 	for _, f := range s.man.Root.Files {
 		if f.Name == "meta" {
-			raw := s.read(t, storepath.Index(f.Index.SHA256))
-			// Header of 64 bytes; an entry is two lengths and a hash.
-			var sum digest.SHA256
-			copy(sum[:], raw[64+8:])
-			return storepath.Block(sum)
+			x, err := index.Parse(s.read(t, storepath.Index(f.Index.SHA256)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range x.Len() {
+				if e := x.Entry(i); !e.Zero() {
+					return storepath.Block(e.SHA256)
+				}
+			}
 		}
 	}
-	t.Fatal("the root has no file meta")
+	t.Fatal("the root has no file meta with a stored block")
 	return ""
 }
 

@@ -20,6 +20,9 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/internal/storepath"
 )
 
 // GuestHost is how a virtual machine with user networking reaches the
@@ -235,4 +238,24 @@ func (b *Bed) Image(ctx context.Context, name, version string) (*Image, error) {
 		}
 	}
 	return nil, fmt.Errorf("%s %s is not published", name, version)
+}
+
+// Manifest returns the manifest of an image that is published for amd64, and
+// its path in the store. It is read from the store's folder as it lies there.
+func (b *Bed) Manifest(name, version string) (*catalog.Manifest, string, error) {
+	raw, err := os.ReadFile(filepath.Join(b.Store(), storepath.Catalog))
+	if err != nil {
+		return nil, "", fmt.Errorf("read the catalog: %w", err)
+	}
+	var env struct{ Signed catalog.List }
+	if err := json.Unmarshal(raw, &env); err != nil {
+		return nil, "", fmt.Errorf("read the catalog: %w", err)
+	}
+	target := catalog.ManifestName(name, version, "amd64")
+	path := storepath.Target(target, env.Signed.Targets[target].Hashes.SHA256)
+	if raw, err = os.ReadFile(filepath.Join(b.Store(), path)); err != nil {
+		return nil, "", fmt.Errorf("read the manifest of %s %s: %w", name, version, err)
+	}
+	m, err := catalog.ParseManifest(raw)
+	return m, path, err
 }
