@@ -157,6 +157,9 @@ func parse(data []byte) (ed25519.PrivateKey, error) {
 // LoadTrust reads a trust file.
 func LoadTrust(name string) (*catalog.Trust, error) {
 	data, err := os.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("read the trust file (run imagetool init first, or name the folder with --keys): %w", err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read the trust file: %w", err)
 	}
