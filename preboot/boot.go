@@ -114,7 +114,7 @@ func (s *session) handOver(img *catalog.Image, files *download.Files, cmdline st
 	}
 	h := newHandoff(img, c.Network, s.id, s.line.stages())
 	h.Mirrors, h.Proxy, h.CA = s.store.client.URLs(), s.set.Proxy, s.set.CA
-	archive, err := h.Archive(files.Indexes...)
+	archive, err := h.Archive(files.Indexes, nil)
 	if err != nil {
 		return part("handoff", err)
 	}

@@ -220,7 +220,7 @@ func (r *rig) start(t *testing.T, nic string) *vmtest.VM {
 		Image: handoff.Image{Name: "tiny", Version: "1", Arch: "amd64"},
 		Root:  r.root,
 	}
-	archive, err := h.Archive()
+	archive, err := h.Archive(nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

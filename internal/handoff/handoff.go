@@ -8,13 +8,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"path"
+	"slices"
 	"strings"
 
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/newc"
 	"github.com/inetboot/inetboot/internal/site"
+	"github.com/inetboot/inetboot/internal/storepath"
 	"github.com/inetboot/inetboot/internal/strictjson"
 )
 
@@ -36,11 +40,48 @@ type Handoff struct {
 	BootID  string   `json:"boot_id"` // 32 hexadecimal digits, new for each boot; ties logs of both stages together
 	Mirrors []string `json:"mirrors"` // base URLs of the store, best first
 	Proxy   string   `json:"proxy,omitempty"`
-	CA      string   `json:"ca,omitempty"` // PEM
-	Network Network  `json:"network"`
+	CA      string   `json:"ca,omitempty"`     // PEM
+	Network Network  `json:"network,omitzero"` // absent exactly if Offline
+	Offline bool     `json:"offline,omitempty"`
+	Cache   Cache    `json:"cache,omitzero"`
 	Image   Image    `json:"image"`
 	Root    Root     `json:"root"`
 	Stages  []Stage  `json:"stages,omitempty"`
+
+	CatalogVersion uint64      `json:"catalog_version,omitempty"` // of the catalog that the image was started from
+	Keep           []StoreFile `json:"keep,omitempty"`
+}
+
+// CacheMode says what is to be cached where.
+type CacheMode string
+
+// The modes. The empty one, of media that know nothing of caches, is CacheAuto.
+const (
+	CacheAuto CacheMode = "auto" // on the disk with UUID, or on whatever disk has the folder
+	CacheNone CacheMode = "none" // nowhere
+	CacheRAM  CacheMode = "ram"  // in memory alone, at most Size bytes
+)
+
+// Cache says where the target keeps what it has read.
+type Cache struct {
+	Mode CacheMode `json:"mode,omitempty"`
+
+	// UUID is that of the filesystem that preboot found or was told of: no
+	// other one is used. Empty: preboot found none, but it does not know all filesystems.
+	UUID string `json:"uuid,omitempty"`
+
+	// Device is what preboot called the device, such as "sda1": a hint for
+	// which drivers are wanted. Names do not survive a kexec.
+	Device string `json:"device,omitempty"`
+
+	Size int64 `json:"size,omitempty"` // bytes, with CacheRAM; 0: the target decides
+}
+
+// StoreFile is a file of the store, beside the root's blocks, that is needed
+// to start the image again without a network.
+type StoreFile struct {
+	Path string `json:"path"` // in the store
+	digest.Blob
 }
 
 // Stage is a moment of the boot before the target, for the boot's timeline.
@@ -127,27 +168,23 @@ func (h *Handoff) Check() error {
 			return bad("mirror: %w", err)
 		}
 	}
-	if _, err := net.ParseMAC(h.Network.MAC); err != nil {
+	if h.Offline {
+		if h.Network.MAC != "" || len(h.Network.Addresses) > 0 {
+			return bad("offline, but with a network")
+		}
+	} else if err := h.Network.check(); err != nil {
 		return bad("network: %w", err)
 	}
-	if len(h.Network.Addresses) == 0 {
-		return bad("network has no address")
+	if err := h.Cache.check(); err != nil {
+		return bad("cache: %w", err)
 	}
-	if m := h.Network.MTU; m != 0 && (m < 68 || m > 65535) {
-		return bad("network: MTU %d", m)
+	if len(h.Keep) > maxKeep {
+		return bad("keep has %d files, at most %d are allowed", len(h.Keep), maxKeep)
 	}
-	for _, a := range h.Network.Addresses {
-		if !a.IsValid() {
-			return bad("network: an address is empty")
+	for _, f := range h.Keep {
+		if _, _, ok := storepath.Parse(f.Path); !ok || f.Size <= 0 || f.SHA256.IsZero() {
+			return bad("keep: file %q of %d bytes", f.Path, f.Size)
 		}
-	}
-	for _, r := range h.Network.Routes {
-		if !r.Destination.IsValid() {
-			return bad("network: a route has no destination")
-		}
-	}
-	if l := h.Network.Lease; l != nil && (!l.Server.Is4() || l.Renew <= 0 || l.Rebind < l.Renew || l.Expire < l.Rebind) {
-		return bad("network: lease of server %v with times %d, %d, %d", l.Server, l.Renew, l.Rebind, l.Expire)
 	}
 	if len(h.Root.Files) == 0 || len(h.Root.Files) > 16 {
 		return bad("root has %d files, want 1 to 16", len(h.Root.Files))
@@ -165,15 +202,83 @@ func (h *Handoff) Check() error {
 	return nil
 }
 
+// maxKeep bounds Keep: catalog, menu, manifest, kernel, initrd and 16 indexes
+// are what there is today.
+const maxKeep = 64
+
+func (n *Network) check() error {
+	if _, err := net.ParseMAC(n.MAC); err != nil {
+		return err
+	}
+	if len(n.Addresses) == 0 {
+		return errors.New("no address")
+	}
+	if n.MTU != 0 && (n.MTU < 68 || n.MTU > 65535) {
+		return fmt.Errorf("MTU %d", n.MTU)
+	}
+	for _, a := range n.Addresses {
+		if !a.IsValid() {
+			return errors.New("an address is empty")
+		}
+	}
+	for _, r := range n.Routes {
+		if !r.Destination.IsValid() {
+			return errors.New("a route has no destination")
+		}
+	}
+	if l := n.Lease; l != nil && (!l.Server.Is4() || l.Renew <= 0 || l.Rebind < l.Renew || l.Expire < l.Rebind) {
+		return fmt.Errorf("lease of server %v with times %d, %d, %d", l.Server, l.Renew, l.Rebind, l.Expire)
+	}
+	return nil
+}
+
+func (c *Cache) check() error {
+	switch c.Mode {
+	case "", CacheAuto, CacheNone, CacheRAM:
+	default:
+		return fmt.Errorf("mode %q", c.Mode)
+	}
+	if c.UUID != "" && !ValidUUID(c.UUID) {
+		return fmt.Errorf("UUID %q", c.UUID)
+	}
+	if len(c.Device) > 64 || strings.ContainsAny(c.Device, "/\x00") {
+		return fmt.Errorf("device %q", c.Device)
+	}
+	if c.Size < 0 {
+		return fmt.Errorf("size %d", c.Size)
+	}
+	return nil
+}
+
+// ValidUUID tells whether s can be the UUID of a filesystem as blkid(8) prints
+// them: hexadecimal digits and hyphens, such as "1234-ABCD" for FAT.
+func ValidUUID(s string) bool {
+	if len(s) < 4 || len(s) > 40 {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') && (c < 'A' || c > 'F') && c != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// StorePath returns where the target finds a file of the store that travelled
+// with the handoff: the catalog, the menu and the image's manifest. Preboot
+// has verified them.
+func StorePath(p string) string { return "/inetboot/store/" + p }
+
 // IndexPath returns where the target finds an index that travelled with the
 // handoff. Nobody but preboot could have put it there, and preboot has checked
 // its hash.
 func IndexPath(d digest.SHA256) string { return "/inetboot/indexes/" + d.String() }
 
-// Archive returns a cpio archive (newc) that holds h at Path and each of
-// indexes at its IndexPath. It can be appended to an initramfs at a multiple
-// of four bytes, and its length is one.
-func (h *Handoff) Archive(indexes ...[]byte) ([]byte, error) {
+// Archive returns a cpio archive (newc) that holds h at Path, each of indexes
+// at its IndexPath, and store's files, by their paths in the store, at their
+// StorePaths. It can be appended to an initramfs at a multiple of four bytes,
+// and its length is one.
+func (h *Handoff) Archive(indexes [][]byte, store map[string][]byte) ([]byte, error) {
 	c := *h
 	c.Format = Format
 	if err := c.Check(); err != nil {
@@ -183,15 +288,33 @@ func (h *Handoff) Archive(indexes ...[]byte) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode the handoff: %w", err)
 	}
-	records := []newc.Record{
-		{Name: "inetboot", Perm: 0o755, Dir: true},
-		{Name: strings.TrimPrefix(Path, "/"), Perm: 0o600, Data: data},
+	var records []newc.Record
+	dirs := map[string]bool{"": true}
+	var folder func(dir string)
+	folder = func(dir string) {
+		dir = strings.TrimSuffix(dir, "/")
+		if !dirs[dir] {
+			dirs[dir] = true
+			up, _ := path.Split(dir)
+			folder(up)
+			records = append(records, newc.Record{Name: dir, Perm: 0o755, Dir: true})
+		}
 	}
-	if len(indexes) > 0 {
-		records = append(records, newc.Record{Name: "inetboot/indexes", Perm: 0o755, Dir: true})
+	add := func(name string, data []byte) {
+		name = strings.TrimPrefix(name, "/")
+		dir, _ := path.Split(name)
+		folder(dir)
+		records = append(records, newc.Record{Name: name, Perm: 0o600, Data: data})
 	}
+	add(Path, data)
 	for _, b := range indexes {
-		records = append(records, newc.Record{Name: strings.TrimPrefix(IndexPath(digest.Of(b)), "/"), Perm: 0o600, Data: b})
+		add(IndexPath(digest.Of(b)), b)
+	}
+	for _, p := range slices.Sorted(maps.Keys(store)) {
+		if _, _, ok := storepath.Parse(p); !ok {
+			return nil, fmt.Errorf("%w: %q is no file of a store", ErrInvalid, p)
+		}
+		add(StorePath(p), store[p])
 	}
 	return newc.Archive(records), nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,6 +16,7 @@ import (
 
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/handoff"
+	"github.com/inetboot/inetboot/internal/storepath"
 )
 
 var addresses = cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})
@@ -32,8 +34,12 @@ func full() *handoff.Handoff {
 			Lease: &handoff.Lease{Server: netip.MustParseAddr("10.0.0.1"), ClientID: "01525400123456", Obtained: 1_700_000_000, Renew: 1800, Rebind: 3150, Expire: 3600},
 		},
 		Image:  handoff.Image{Name: "debian", Version: "12", Arch: "amd64", Manifest: digest.Of([]byte("m"))},
+		Cache:  handoff.Cache{Mode: handoff.CacheAuto, UUID: "1234-ABCD", Device: "sda1"},
 		Root:   handoff.Root{Type: "erofs", Files: []handoff.RootFile{{Name: "meta", Size: 1, Index: blob}, {Name: "data", Size: 2, Index: blob}}},
 		Stages: []handoff.Stage{{Name: "dhcp", Unix: 1}},
+
+		CatalogVersion: 7,
+		Keep:           []handoff.StoreFile{{Path: storepath.Catalog, Blob: blob}, {Path: storepath.File(blob.SHA256), Blob: blob}},
 	}
 }
 
@@ -53,29 +59,39 @@ func TestParse(t *testing.T) {
 
 func TestCheckRefuses(t *testing.T) {
 	for name, change := range map[string]func(*handoff.Handoff){
-		"another format":          func(h *handoff.Handoff) { h.Format = "inetboot-handoff/9" },
-		"no mirrors":              func(h *handoff.Handoff) { h.Mirrors = nil },
-		"bad mirror":              func(h *handoff.Handoff) { h.Mirrors[1] = "file:///etc" },
-		"no MAC":                  func(h *handoff.Handoff) { h.Network.MAC = "" },
-		"MTU too small":           func(h *handoff.Handoff) { h.Network.MTU = 67 },
-		"MTU too large":           func(h *handoff.Handoff) { h.Network.MTU = 65536 },
-		"no address":              func(h *handoff.Handoff) { h.Network.Addresses = nil },
-		"empty address":           func(h *handoff.Handoff) { h.Network.Addresses[0] = netip.Prefix{} },
-		"route to nowhere":        func(h *handoff.Handoff) { h.Network.Routes[0].Destination = netip.Prefix{} },
-		"lease of no server":      func(h *handoff.Handoff) { h.Network.Lease.Server = netip.Addr{} },
-		"lease of an IPv6 server": func(h *handoff.Handoff) { h.Network.Lease.Server = netip.MustParseAddr("fd00::1") },
-		"lease without T1":        func(h *handoff.Handoff) { h.Network.Lease.Renew = 0 },
-		"T2 before T1":            func(h *handoff.Handoff) { h.Network.Lease.Rebind = 1 },
-		"expiry before T2":        func(h *handoff.Handoff) { h.Network.Lease.Expire = 2000 },
-		"no root files":           func(h *handoff.Handoff) { h.Root.Files = nil },
-		"too many root files":     func(h *handoff.Handoff) { h.Root.Files = make([]handoff.RootFile, 17) },
-		"file name with a slash":  func(h *handoff.Handoff) { h.Root.Files[0].Name = "a/b" },
-		"hidden file":             func(h *handoff.Handoff) { h.Root.Files[0].Name = ".." },
-		"no file name":            func(h *handoff.Handoff) { h.Root.Files[0].Name = "" },
-		"file name twice":         func(h *handoff.Handoff) { h.Root.Files[1].Name = "meta" },
-		"file of size 0":          func(h *handoff.Handoff) { h.Root.Files[0].Size = 0 },
-		"index without hash":      func(h *handoff.Handoff) { h.Root.Files[0].Index.SHA256 = digest.SHA256{} },
-		"index of size 0":         func(h *handoff.Handoff) { h.Root.Files[0].Index.Size = 0 },
+		"another format":              func(h *handoff.Handoff) { h.Format = "inetboot-handoff/9" },
+		"no mirrors":                  func(h *handoff.Handoff) { h.Mirrors = nil },
+		"bad mirror":                  func(h *handoff.Handoff) { h.Mirrors[1] = "file:///etc" },
+		"no MAC":                      func(h *handoff.Handoff) { h.Network.MAC = "" },
+		"MTU too small":               func(h *handoff.Handoff) { h.Network.MTU = 67 },
+		"MTU too large":               func(h *handoff.Handoff) { h.Network.MTU = 65536 },
+		"no address":                  func(h *handoff.Handoff) { h.Network.Addresses = nil },
+		"empty address":               func(h *handoff.Handoff) { h.Network.Addresses[0] = netip.Prefix{} },
+		"route to nowhere":            func(h *handoff.Handoff) { h.Network.Routes[0].Destination = netip.Prefix{} },
+		"lease of no server":          func(h *handoff.Handoff) { h.Network.Lease.Server = netip.Addr{} },
+		"lease of an IPv6 server":     func(h *handoff.Handoff) { h.Network.Lease.Server = netip.MustParseAddr("fd00::1") },
+		"lease without T1":            func(h *handoff.Handoff) { h.Network.Lease.Renew = 0 },
+		"T2 before T1":                func(h *handoff.Handoff) { h.Network.Lease.Rebind = 1 },
+		"expiry before T2":            func(h *handoff.Handoff) { h.Network.Lease.Expire = 2000 },
+		"offline with a network":      func(h *handoff.Handoff) { h.Offline = true },
+		"neither network nor offline": func(h *handoff.Handoff) { h.Network = handoff.Network{} },
+		"cache mode":                  func(h *handoff.Handoff) { h.Cache.Mode = "tape" },
+		"cache UUID":                  func(h *handoff.Handoff) { h.Cache.UUID = "../../sda" },
+		"cache device":                func(h *handoff.Handoff) { h.Cache.Device = "../sda" },
+		"cache size":                  func(h *handoff.Handoff) { h.Cache.Size = -1 },
+		"file kept elsewhere":         func(h *handoff.Handoff) { h.Keep[0].Path = "files/../../etc/passwd" },
+		"file kept without size":      func(h *handoff.Handoff) { h.Keep[0].Size = 0 },
+		"file kept without hash":      func(h *handoff.Handoff) { h.Keep[1].SHA256 = digest.SHA256{} },
+		"too many files kept":         func(h *handoff.Handoff) { h.Keep = slices.Repeat(h.Keep, 40) },
+		"no root files":               func(h *handoff.Handoff) { h.Root.Files = nil },
+		"too many root files":         func(h *handoff.Handoff) { h.Root.Files = make([]handoff.RootFile, 17) },
+		"file name with a slash":      func(h *handoff.Handoff) { h.Root.Files[0].Name = "a/b" },
+		"hidden file":                 func(h *handoff.Handoff) { h.Root.Files[0].Name = ".." },
+		"no file name":                func(h *handoff.Handoff) { h.Root.Files[0].Name = "" },
+		"file name twice":             func(h *handoff.Handoff) { h.Root.Files[1].Name = "meta" },
+		"file of size 0":              func(h *handoff.Handoff) { h.Root.Files[0].Size = 0 },
+		"index without hash":          func(h *handoff.Handoff) { h.Root.Files[0].Index.SHA256 = digest.SHA256{} },
+		"index of size 0":             func(h *handoff.Handoff) { h.Root.Files[0].Index.Size = 0 },
 	} {
 		h := full()
 		change(h)
@@ -103,7 +119,8 @@ func TestCheckRefuses(t *testing.T) {
 func TestArchive(t *testing.T) {
 	h := full()
 	h.Format = "" // filled in
-	a, err := h.Archive([]byte("index"), []byte("other"))
+	target := storepath.Target("images/debian/12/amd64.json", digest.Of([]byte("manifest")))
+	a, err := h.Archive([][]byte{[]byte("index"), []byte("other")}, map[string][]byte{storepath.Catalog: []byte("catalog"), target: []byte("manifest")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,9 +166,37 @@ func TestArchive(t *testing.T) {
 			t.Errorf("%s = %q; want %q", p, got[p], idx)
 		}
 	}
+	for p, want := range map[string]string{storepath.Catalog: "catalog", target: "manifest"} {
+		if got[handoff.StorePath(p)] != want {
+			t.Errorf("%s = %q; want %q", handoff.StorePath(p), got[handoff.StorePath(p)], want)
+		}
+	}
+	if _, err := h.Archive(nil, map[string][]byte{"../init": nil}); !errors.Is(err, handoff.ErrInvalid) {
+		t.Errorf("Archive() of a file outside of the store = %v; want ErrInvalid", err)
+	}
 	h.Mirrors = nil
-	if _, err := h.Archive(); !errors.Is(err, handoff.ErrInvalid) {
+	if _, err := h.Archive(nil, nil); !errors.Is(err, handoff.ErrInvalid) {
 		t.Errorf("Archive() without mirrors = %v; want ErrInvalid", err)
+	}
+}
+
+// Offline there is no network to hand over, and nothing says so but Offline.
+func TestOffline(t *testing.T) {
+	h := full()
+	h.Offline, h.Network, h.Cache = true, handoff.Network{}, handoff.Cache{Mode: handoff.CacheRAM, Size: 1 << 30}
+	b, err := json.Marshal(h)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(b), `"network"`) {
+		t.Errorf("an offline handoff has a network: %s", b)
+	}
+	got, err := handoff.Parse(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(h, got, addresses); diff != "" {
+		t.Errorf("Parse() (-want +got):\n%s", diff)
 	}
 }
 
@@ -167,10 +212,10 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if len(h.Mirrors) == 0 || len(h.Root.Files) == 0 || len(h.Network.Addresses) == 0 {
+		if len(h.Mirrors) == 0 || len(h.Root.Files) == 0 || (len(h.Network.Addresses) == 0) != h.Offline {
 			t.Errorf("Parse() accepts %+v", h)
 		}
-		if _, err := h.Archive(); err != nil {
+		if _, err := h.Archive(nil, nil); err != nil {
 			t.Errorf("Archive() of what Parse accepts: %v", err)
 		}
 	})
