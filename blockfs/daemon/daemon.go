@@ -242,7 +242,7 @@ func report(ctx context.Context, b *read.Blocks, total Report, f *os.File) {
 		s := b.Stats()
 		r := total
 		r.Fetched, r.FetchedBytes, r.FetchedStored, r.Ahead = s.FetchedBlocks, s.FetchedBytes, s.StoredBytes, s.AheadBlocks
-		r.Hits, r.ReadBytes = s.MemoryBlocks, s.ReadBytes
+		r.Hits, r.ReadBytes = s.Memory.Blocks, s.ReadBytes
 		r.Retries, r.Refused, r.Waiting, r.Down = s.Retries, s.Refused, s.Waiting, s.Down
 		if r != last {
 			last = r

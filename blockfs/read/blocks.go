@@ -3,28 +3,36 @@
 // fetches each only once however many wait for it, and fetches ahead of
 // sequential readers.
 //
+// # Order
+//
+// What a reader waits for goes first. Blocks of a boot pack arrive on a
+// connection of their own (see Offer) and cost no fetch. Read-ahead comes
+// next, within its own share of the fetches, so that a demand never waits for
+// a place. The background (see Fill) runs only while no reader waits.
+//
 // # Failures
 //
 // A read returns the bytes that the index lists or an error, never others.
 // How long reads wait for a store that does not answer is a matter of
 // [Options.Patience]: tools give up, the root filesystem of a running machine
 // never does. Each outage is logged once when it begins and once when it ends.
+// A cache that fails or lies is only a cache that does not have the block.
 //
 // # Memory
 //
 // Contents lie in buffers that are counted and used again. Blocks that a
 // reader is looking at cannot be thrown out, so the bound is Options.Memory
-// plus what is being read at the moment.
+// plus Options.InFlight, plus Options.Held for what came in a pack.
 package read
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/semaphore"
 
 	"github.com/inetboot/inetboot/blockfs/index"
 	"github.com/inetboot/inetboot/internal/digest"
@@ -33,9 +41,12 @@ import (
 // Options is how a Blocks works. The zero value is usable.
 type Options struct {
 	Memory   int           // bytes of contents to keep, about; 0: 48 MiB
+	InFlight int           // bytes of blocks that readers wait for or look at, at once; 0: 24 MiB
+	Held     int           // bytes, as stored, of a pack's blocks that nobody has asked for yet; 0: 16 MiB
 	Parallel int           // most blocks being fetched at once; 0: 16
-	Ahead    int           // most blocks fetched ahead of a sequential reader; 0: 8; below 0: none
+	Ahead    int           // most blocks fetched ahead of a sequential reader; 0: 16; below 0: none
 	Patience time.Duration // see SetPatience; 0: 30 s
+	Cache    Cache         // asked before the Source; nil: none
 	Logger   *slog.Logger  // nil: silent
 
 	// Grace is how long a read still waits after its context has ended. The
@@ -44,44 +55,46 @@ type Options struct {
 	Grace time.Duration
 }
 
-// Stats counts what a Blocks has done.
-type Stats struct {
-	MemoryBlocks  int64 // blocks that were there when a reader wanted them
-	SharedBlocks  int64 // blocks that were already on the way when a reader wanted them
-	FetchedBlocks int64 // blocks that the Source delivered
-	FetchedBytes  int64 // their plain bytes
-	StoredBytes   int64 // their bytes in the store, as the index says
-	AheadBlocks   int64 // those of FetchedBlocks that were fetched ahead
-	ZeroBytes     int64 // bytes read from zero blocks
-	ReadBytes     int64 // bytes read, zeros included
-	Retries       int64 // attempts that failed and were repeated
-	Refused       int64 // attempts that brought wrong bytes or nothing at all
-	Waiting       int64 // blocks that wait for the store to come back, now
-	HeldBytes     int64 // memory for contents, now
-	Down          bool  // the store cannot be reached, now
+// Cache has stored blocks nearby: on a disk, as a rule. It is safe for
+// concurrent use. What it returns is not trusted.
+type Cache interface {
+	// Has tells, quickly, whether Get is worth a try.
+	Has(sum digest.SHA256) bool
+	// Get returns the block as stored, in buf's memory if it fits.
+	Get(ctx context.Context, sum digest.SHA256, buf []byte) (stored []byte, ok bool)
+	// Drop says that what Get returned was not the block.
+	Drop(sum digest.SHA256)
 }
 
 // Blocks reads blocks from a Source for any number of files. It is safe for
 // concurrent use.
 type Blocks struct {
-	src  Source
-	opt  Options
-	log  *slog.Logger
-	bufs buffers
-	ctx  context.Context
-	stop context.CancelCauseFunc
+	src    Source
+	opt    Options
+	log    *slog.Logger
+	bufs   buffers
+	ctx    context.Context
+	stop   context.CancelCauseFunc
+	flight *semaphore.Weighted
+	// waits is what readers have spent waiting.
+	waits waitCounter
 
 	// mu is held for bookkeeping only, never while waiting or copying.
 	mu       sync.Mutex
 	entries  map[digest.SHA256]*entry
 	idle     entry // head of the ring of ready entries without readers, oldest first
 	used     int   // bytes of entries' buffers
-	running  int
+	pinned   int   // those of used that stay
+	early    int   // plain bytes that were fetched ahead, or will be, and that nobody has read yet
+	running  int   // fetches from the Source
+	fetching int   // those of running that a reader waits for
 	demand   []*entry
 	ahead    []*entry
+	held     held
 	patience time.Duration
 	stats    Stats
 	downAt   time.Time
+	busyAt   time.Time // when a reader last waited for a fetch
 	wg       sync.WaitGroup
 }
 
@@ -100,11 +113,17 @@ type entry struct {
 	block    index.Entry
 	state    state
 	wanted   bool // a reader asked for it, so it is or was in the demand queue
-	ahead    bool // its fetch began before a reader asked for it
+	from     Origin
+	pin      bool // stays in memory
+	early    bool // counted in Blocks.early
+	fill     bool // nobody asked for it: only the cache shall have it
+	near     bool // its fetch tries the cache and what came in a pack
 	refs     int  // readers
+	seen     int  // bytes that readers have had
 	data     []byte
 	err      error
 	done     chan struct{} // closed when state is ready or failed
+	cancel   context.CancelFunc
 	failures int
 	first    time.Time // of failures
 	refusal  bool      // was logged
@@ -117,11 +136,17 @@ func New(src Source, o Options) *Blocks {
 	if o.Memory <= 0 {
 		o.Memory = 48 << 20
 	}
+	if o.InFlight <= 0 {
+		o.InFlight = 24 << 20
+	}
+	if o.Held <= 0 {
+		o.Held = 16 << 20
+	}
 	if o.Parallel <= 0 {
 		o.Parallel = 16
 	}
 	if o.Ahead == 0 {
-		o.Ahead = 8
+		o.Ahead = 16
 	}
 	if o.Patience == 0 {
 		o.Patience = 30 * time.Second
@@ -129,9 +154,13 @@ func New(src Source, o Options) *Blocks {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	b := &Blocks{src: src, opt: o, log: o.Logger, patience: o.Patience, entries: make(map[digest.SHA256]*entry)}
+	b := &Blocks{
+		src: src, opt: o, log: o.Logger, patience: o.Patience, entries: make(map[digest.SHA256]*entry),
+		flight: semaphore.NewWeighted(int64(o.InFlight)),
+	}
 	b.bufs.limit = 8 << 20
 	b.idle.prev, b.idle.next = &b.idle, &b.idle
+	b.held.init()
 	b.ctx, b.stop = context.WithCancelCause(context.Background())
 	return b
 }
@@ -145,15 +174,6 @@ func (b *Blocks) SetPatience(d time.Duration) {
 	b.patience = d
 }
 
-// Stats returns the counters.
-func (b *Blocks) Stats() Stats {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	s := b.stats
-	s.HeldBytes = int64(b.used)
-	return s
-}
-
 // Close ends all reads with ErrClosed and waits for fetches to end.
 func (b *Blocks) Close() {
 	b.stop(ErrClosed)
@@ -164,6 +184,7 @@ func (b *Blocks) Close() {
 		}
 	}
 	b.demand, b.ahead = nil, nil
+	b.held.clear()
 	b.mu.Unlock()
 	b.wg.Wait()
 }
@@ -177,18 +198,24 @@ func (b *Blocks) acquire(blk index.Entry) *entry {
 	case e == nil:
 		e = b.add(blk)
 		e.wanted = true
-		b.demand = append(b.demand, e)
+		b.ask(e)
 	case e.state == ready:
-		b.stats.MemoryBlocks++
-		if e.refs == 0 {
+		b.stats.Memory.add(blk.PlainLen)
+		b.noLongerEarly(e)
+		if e.linked() {
 			e.unlink()
 		}
 	default:
 		b.stats.SharedBlocks++
+		b.noLongerEarly(e)
+		e.fill = false
 		if !e.wanted {
 			e.wanted = true
-			if e.state == queued {
-				b.demand = append(b.demand, e)
+			switch e.state {
+			case queued:
+				b.ask(e)
+			case running:
+				b.fetching++
 			}
 		}
 	}
@@ -197,19 +224,72 @@ func (b *Blocks) acquire(blk index.Entry) *entry {
 	return e
 }
 
-// prefetch asks for a block that nobody waits for yet.
-func (b *Blocks) prefetch(blk index.Entry) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.entries[blk.SHA256] != nil || len(b.ahead) >= 4*b.opt.Parallel || b.ctx.Err() != nil {
+// ask puts an entry that a reader wants where it is fetched soonest. b.mu is held.
+func (b *Blocks) ask(e *entry) {
+	if e.state != queued {
 		return
 	}
-	b.ahead = append(b.ahead, b.add(blk))
+	if b.isNear(e) {
+		b.local(e)
+		return
+	}
+	b.demand = append(b.demand, e)
+}
+
+// prefetch asks for a block that nobody waits for yet. It returns false if
+// there is no room for more of that: half of the memory, so that what was
+// fetched ahead for some readers is still there when they come for it.
+func (b *Blocks) prefetch(blk index.Entry, pin bool) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if e := b.entries[blk.SHA256]; e != nil {
+		if pin {
+			b.keep(e)
+		}
+		return true
+	}
+	if b.ctx.Err() != nil || b.held.has(blk.SHA256) {
+		return true
+	}
+	if !pin && b.early > 0 && b.early+blk.PlainLen > b.opt.Memory/2 {
+		return false
+	}
+	e := b.add(blk)
+	e.pin = pin
+	if !pin {
+		e.early = true
+		b.early += blk.PlainLen
+	}
+	b.ahead = append(b.ahead, e)
 	b.start()
+	return true
+}
+
+// noLongerEarly takes note that a block that was fetched ahead is read, or
+// gone. b.mu is held.
+func (b *Blocks) noLongerEarly(e *entry) {
+	if e.early {
+		e.early = false
+		b.early -= e.block.PlainLen
+	}
+}
+
+// keep pins an entry that is there or on its way. b.mu is held.
+func (b *Blocks) keep(e *entry) {
+	if e.pin {
+		return
+	}
+	e.pin = true
+	if e.state == ready {
+		b.pinned += cap(e.data)
+		if e.linked() {
+			e.unlink()
+		}
+	}
 }
 
 func (b *Blocks) add(blk index.Entry) *entry {
-	e := &entry{block: blk, done: make(chan struct{})}
+	e := &entry{block: blk, done: make(chan struct{}), near: true}
 	b.entries[blk.SHA256] = e
 	if b.ctx.Err() != nil {
 		b.fail(e, ErrClosed)
@@ -217,59 +297,35 @@ func (b *Blocks) add(blk index.Entry) *entry {
 	return e
 }
 
-// release ends a reader's use of e.
-func (b *Blocks) release(e *entry) {
+// release ends a reader's use of e, which has had n bytes of it.
+func (b *Blocks) release(e *entry, n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	e.seen += n
 	if e.refs--; e.refs > 0 {
 		return
 	}
 	switch e.state {
 	case ready:
-		b.linkIdle(e)
+		b.rest(e)
 		b.evict()
 	case queued, pausing:
 		b.fail(e, context.Canceled) // nobody waits for it any more
 	}
 }
 
-// wait returns when e is there. The caller has acquired it.
-func (b *Blocks) wait(ctx context.Context, e *entry) error {
-	select {
-	case <-e.done:
-		return e.err
-	default:
-	}
-	select {
-	case <-e.done:
-		return e.err
-	case <-ctx.Done():
-	}
-	if b.opt.Grace > 0 {
-		t := time.NewTimer(b.opt.Grace)
-		defer t.Stop()
-		select {
-		case <-e.done:
-			return e.err
-		case <-t.C:
-		}
-	}
-	return fmt.Errorf("block %s: %w", e.block.SHA256.Short(), context.Cause(ctx))
-}
-
 // start begins fetches while there is room for them. b.mu is held.
 func (b *Blocks) start() {
 	for b.running < b.opt.Parallel && b.ctx.Err() == nil {
 		e := pop(&b.demand, func(e *entry) bool { return e.state == queued })
-		if e == nil && b.used < b.opt.Memory {
+		// A quarter of the places is for demands only.
+		if e == nil && b.used < b.opt.Memory && b.running < max(1, b.opt.Parallel-b.opt.Parallel/4) {
 			e = pop(&b.ahead, func(e *entry) bool { return e.state == queued && !e.wanted })
 		}
 		if e == nil {
 			return
 		}
-		e.state, e.ahead = running, !e.wanted
-		b.running++
-		b.wg.Go(func() { b.fetch(e) })
+		b.fetch(e)
 	}
 }
 
@@ -287,118 +343,22 @@ func pop(queue *[]*entry, ok func(*entry) bool) *entry {
 	return nil
 }
 
-func (b *Blocks) fetch(e *entry) {
-	buf := b.bufs.get(e.block.PlainLen)
-	b.mu.Lock()
-	b.used += cap(buf)
-	b.evict()
-	b.mu.Unlock()
-
-	data, err := b.src.Block(b.ctx, e.block, buf)
-	if err == nil && len(data) != e.block.PlainLen {
-		err = fmt.Errorf("block %s: the source returned %d bytes, want %d: %w", e.block.SHA256.Short(), len(data), e.block.PlainLen, digest.ErrMismatch)
-	}
-
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.running--
-	defer b.start()
-	b.used -= cap(buf)
-	if err != nil {
-		b.bufs.put(buf)
-		b.failedOnce(e, err)
+// rest puts a ready entry without readers where eviction finds it: blocks that
+// were read to their end go first, since the kernel has their contents.
+// b.mu is held.
+func (b *Blocks) rest(e *entry) {
+	if e.pin || e.linked() {
 		return
 	}
-	if cap(data) == 0 || &data[:1][0] != &buf[:1][0] {
-		b.bufs.put(buf)
+	at := &b.idle // newest
+	if e.seen >= e.block.PlainLen {
+		at = b.idle.next // oldest
 	}
-	b.used += cap(data)
-	b.stats.FetchedBlocks++
-	b.stats.FetchedBytes += int64(len(data))
-	b.stats.StoredBytes += int64(e.block.StoredLen)
-	if e.ahead {
-		b.stats.AheadBlocks++
-	}
-	if b.stats.Down {
-		b.stats.Down = false
-		b.log.Info("the store is back: reads go on", "away", time.Since(b.downAt).Round(100*time.Millisecond))
-	}
-	if e.refusal {
-		b.log.Info("block is good now", "block", e.block.SHA256)
-	}
-	e.state, e.data = ready, data
-	close(e.done)
-	if e.refs == 0 {
-		b.linkIdle(e)
-	}
-	b.evict()
-}
-
-// failedOnce decides what becomes of an entry whose fetch failed. b.mu is held.
-func (b *Blocks) failedOnce(e *entry, err error) {
-	now := time.Now()
-	temporary := errors.Is(err, ErrUnavailable)
-	if !temporary && b.ctx.Err() == nil {
-		b.stats.Refused++
-	}
-	if e.failures++; e.failures == 1 {
-		e.first = now
-	}
-	switch {
-	case b.ctx.Err() != nil:
-		b.fail(e, ErrClosed)
-		return
-	case e.refs == 0: // fetched ahead, or its readers have gone
-		b.fail(e, err)
-		return
-	case b.patience >= 0 && (!temporary || now.Sub(e.first) >= b.patience):
-		b.fail(e, err)
-		return
-	}
-	b.stats.Retries++
-	b.stats.Waiting++
-	e.state = pausing
-	if !temporary && !e.refusal {
-		e.refusal = true
-		b.log.Error("a block is refused: waiting for a good one; repair the store or its mirrors", "block", e.block.SHA256, "error", err)
-	}
-	if temporary && e.failures >= 2 && !b.stats.Down {
-		b.stats.Down, b.downAt = true, e.first
-		b.log.Warn("the store cannot be reached: reads wait until it is back; check the cable, the network and the server", "error", err)
-	}
-	// Spread, so that a room of machines does not come back at the same moment.
-	pause := min(5*time.Second, 100*time.Millisecond<<min(e.failures, 8))
-	if b.patience >= 0 {
-		pause = min(pause, max(b.patience-now.Sub(e.first), time.Millisecond))
-	}
-	time.AfterFunc(pause/2+rand.N(pause/2+1), func() {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		if e.state == pausing {
-			b.stats.Waiting--
-			e.state = queued
-			b.demand = append(b.demand, e)
-			b.start()
-		}
-	})
-}
-
-// fail gives an entry up. b.mu is held.
-func (b *Blocks) fail(e *entry, err error) {
-	if e.state == pausing {
-		b.stats.Waiting--
-	}
-	e.state, e.err = failed, err
-	close(e.done)
-	if b.entries[e.block.SHA256] == e {
-		delete(b.entries, e.block.SHA256)
-	}
-}
-
-func (b *Blocks) linkIdle(e *entry) {
-	e.prev, e.next = b.idle.prev, &b.idle
+	e.prev, e.next = at.prev, at
 	e.prev.next, e.next.prev = e, e
 }
+
+func (e *entry) linked() bool { return e.next != nil }
 
 func (e *entry) unlink() {
 	e.prev.next, e.next.prev = e.next, e.prev
@@ -409,11 +369,28 @@ func (e *entry) unlink() {
 // the rest fits. b.mu is held.
 func (b *Blocks) evict() {
 	for b.used > b.opt.Memory && b.idle.next != &b.idle {
-		e := b.idle.next
+		b.drop(b.idle.next)
+	}
+}
+
+// drop throws out a ready entry without readers. b.mu is held.
+func (b *Blocks) drop(e *entry) {
+	if e.linked() {
 		e.unlink()
-		delete(b.entries, e.block.SHA256)
-		b.used -= cap(e.data)
-		b.bufs.put(e.data)
-		e.data = nil
+	}
+	delete(b.entries, e.block.SHA256)
+	b.noLongerEarly(e)
+	b.used -= cap(e.data)
+	b.bufs.put(e.data)
+	e.data = nil
+}
+
+// waitCounter adds up how long readers waited.
+type waitCounter struct{ n, ns, longest atomic.Int64 }
+
+func (w *waitCounter) add(d time.Duration) {
+	w.n.Add(1)
+	w.ns.Add(int64(d))
+	for m := w.longest.Load(); int64(d) > m && !w.longest.CompareAndSwap(m, int64(d)); m = w.longest.Load() {
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"github.com/inetboot/inetboot/blockfs/index"
 )
@@ -13,6 +14,8 @@ import (
 type File struct {
 	b *Blocks
 	x *index.Index
+
+	access atomic.Pointer[func(block int)]
 
 	mu      sync.Mutex
 	streams [8]stream // of readers that read on from where they were
@@ -33,6 +36,16 @@ func (b *Blocks) Open(x *index.Index) *File { return &File{b: b, x: x} }
 // Size returns the length of the file in bytes.
 func (f *File) Size() int64 { return f.x.Size() }
 
+// OnAccess has f called with the number, in the index, of each block that a
+// reader asks for; zero blocks are left out. nil ends that.
+func (f *File) OnAccess(call func(block int)) {
+	if call == nil {
+		f.access.Store(nil)
+		return
+	}
+	f.access.Store(&call)
+}
+
 // Index returns the file's index.
 func (f *File) Index() *index.Index { return f.x }
 
@@ -42,6 +55,8 @@ type Spans struct {
 	n       int
 	b       *Blocks
 	entries []*entry
+	had     []int // bytes of each entry
+	weight  int64 // of b.flight
 }
 
 // Slices returns the bytes, in order. They must not be changed, nor used after
@@ -53,10 +68,17 @@ func (s *Spans) Len() int { return s.n }
 
 // Release lets the memory go.
 func (s *Spans) Release() {
-	for _, e := range s.entries {
-		s.b.release(e)
+	for i, e := range s.entries {
+		had := 0
+		if i < len(s.had) {
+			had = s.had[i]
+		}
+		s.b.release(e, had)
 	}
-	s.entries, s.slices = nil, nil
+	if s.weight > 0 {
+		s.b.flight.Release(s.weight)
+	}
+	s.entries, s.slices, s.had, s.weight = nil, nil, nil, 0
 }
 
 // zeros is what zero blocks look like. It is never written to, so it costs
@@ -77,14 +99,30 @@ func (f *File) Spans(ctx context.Context, off int64, n int) (*Spans, error) {
 	first := f.x.Find(off)
 	at := f.x.Offset(first)
 	last, zeroBytes := first, 0
-	// All are asked for before the first is waited for.
 	for end := at; ; last++ {
 		e := f.x.Entry(last)
 		if !e.Zero() {
-			s.entries = append(s.entries, f.b.acquire(e))
+			s.weight += int64(e.PlainLen)
 		}
 		if end += int64(e.PlainLen); end >= off+int64(n) {
 			break
+		}
+	}
+	// Readers that together want more than there is room for take turns.
+	s.weight = min(s.weight, int64(f.b.opt.InFlight))
+	if s.weight > 0 {
+		if err := f.b.board(ctx, s.weight); err != nil {
+			return nil, fmt.Errorf("read %d bytes at %d: %w", n, off, err)
+		}
+	}
+	// All are asked for before the first is waited for.
+	access := f.access.Load()
+	for i := first; i <= last; i++ {
+		if e := f.x.Entry(i); !e.Zero() {
+			if access != nil {
+				(*access)(i)
+			}
+			s.entries = append(s.entries, f.b.acquire(e))
 		}
 	}
 	f.readAhead(first, last)
@@ -108,6 +146,7 @@ func (f *File) Spans(ctx context.Context, off int64, n int) (*Spans, error) {
 			return nil, err
 		}
 		s.slices = append(s.slices, ent.data[from:to])
+		s.had = append(s.had, to-from)
 	}
 	s.n = n
 	f.b.mu.Lock()
@@ -161,7 +200,7 @@ func (f *File) readAhead(first, last int) {
 	for i := range f.streams {
 		c := &f.streams[i]
 		// The kernel's own read-ahead arrives a little out of order.
-		if c.used > 0 && first >= c.next-3 && first <= c.next+depth {
+		if c.used > 0 && first >= c.next-3 && first <= c.next+min(depth, 8) {
 			s = c
 			break
 		}
@@ -183,7 +222,39 @@ func (f *File) readAhead(first, last int) {
 	f.mu.Unlock()
 	for i := from; i < to; i++ {
 		if e := f.x.Entry(i); !e.Zero() {
-			f.b.prefetch(e)
+			if !f.b.prefetch(e, false) {
+				f.mu.Lock()
+				s.planned = min(s.planned, i) // or a little later
+				f.mu.Unlock()
+				return
+			}
 		}
 	}
+}
+
+// maxPinned bounds, in bytes, what Pin keeps of all files.
+const maxPinned = 8 << 20
+
+// Pin fetches the whole file, ahead of anything that is read ahead, and keeps
+// it in memory, if it is small: the metadata of a root, without which nothing
+// can be found. It tells whether it does.
+func (f *File) Pin() bool {
+	var all int64
+	for i := range f.x.Len() {
+		if e := f.x.Entry(i); !e.Zero() {
+			all += int64(e.PlainLen)
+		}
+	}
+	f.b.mu.Lock()
+	fits := all+int64(f.b.pinned) <= min(maxPinned, int64(f.b.opt.Memory)/2)
+	f.b.mu.Unlock()
+	if !fits {
+		return false
+	}
+	for i := range f.x.Len() {
+		if e := f.x.Entry(i); !e.Zero() {
+			f.b.prefetch(e, true)
+		}
+	}
+	return true
 }

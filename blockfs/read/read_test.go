@@ -204,7 +204,7 @@ func TestReadIsParallelAndBounded(t *testing.T) {
 func TestReadAheadKeepsUpAndDemandGoesFirst(t *testing.T) {
 	s, x, _ := fake(t, 200)
 	synctest.Test(t, func(t *testing.T) {
-		b := read.New(s, read.Options{Parallel: 4, Ahead: 8})
+		b := read.New(s, read.Options{Parallel: 5, Ahead: 8})
 		defer b.Close()
 		f := b.Open(x)
 		p := make([]byte, 1<<16)
@@ -214,7 +214,8 @@ func TestReadAheadKeepsUpAndDemandGoesFirst(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		// Four at once: 100 blocks take 25 rounds of 50 ms, and a few to get going.
+		// Four at once, a place is kept for demands: 100 blocks take 25 rounds of
+		// 50 ms, and a few to get going.
 		if d := time.Since(start); d > 1500*time.Millisecond {
 			t.Errorf("sequential read of 100 blocks took %v; want about 1.25s", d)
 		}
