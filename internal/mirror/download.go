@@ -25,9 +25,9 @@ func (c *Client) Download(ctx context.Context, path string, want digest.Blob, w 
 	// Errors of w are not the mirrors' fault, so they leave rounds by the context.
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	return c.rounds(ctx, path, func(base string) (bool, error) {
+	return c.rounds(ctx, path, func(_ *search, a attempt) (bool, error) {
 		before := d.done
-		err := d.from(ctx, base)
+		err := d.from(ctx, a)
 		var local *localError
 		if errors.As(err, &local) {
 			cancel(local.err)
@@ -43,7 +43,7 @@ type download struct {
 	w        io.WriterAt
 	sum      hash.Hash
 	done     int64
-	source   string // the one mirror that all bytes so far are from; "" if several
+	source   *peer // the one mirror that all bytes so far are from; nil if several
 	progress func(int64)
 	buf      [128 << 10]byte
 }
@@ -55,7 +55,7 @@ func (e *localError) Unwrap() error { return e.err }
 
 func (d *download) restart() {
 	d.sum.Reset()
-	d.done, d.source = 0, ""
+	d.done, d.source = 0, nil
 	d.report()
 }
 
@@ -65,14 +65,14 @@ func (d *download) report() {
 	}
 }
 
-func (d *download) from(ctx context.Context, base string) error {
-	mixed := d.done > 0 && d.source != base
-	err := d.once(ctx, base)
+func (d *download) from(ctx context.Context, a attempt) error {
+	mixed := d.done > 0 && d.source != a.peer
+	err := d.once(ctx, a)
 	if errors.Is(err, digest.ErrMismatch) {
 		d.restart()
 		if mixed {
 			// Another mirror may have spoiled the beginning.
-			if err = d.once(ctx, base); errors.Is(err, digest.ErrMismatch) {
+			if err = d.once(ctx, a); errors.Is(err, digest.ErrMismatch) {
 				d.restart()
 			}
 		}
@@ -80,17 +80,17 @@ func (d *download) from(ctx context.Context, base string) error {
 	return err
 }
 
-func (d *download) once(ctx context.Context, base string) error {
-	if d.done == 0 {
-		d.source = base
-	} else if d.source != base {
-		d.source = ""
-	}
-	resp, err := d.c.request(ctx, base, d.path, d.done)
+func (d *download) once(ctx context.Context, a attempt) error {
+	resp, err := d.c.request(ctx, &a, d.path, d.done)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
+	if d.done == 0 {
+		d.source = a.peer
+	} else if d.source != a.peer {
+		d.source = nil
+	}
 	skip := int64(0)
 	if resp.StatusCode == 200 {
 		skip = d.done // no ranges here: what is in place comes again

@@ -20,6 +20,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -38,11 +39,15 @@ var (
 
 // Options says how a Client reaches its mirrors. The zero value is usable.
 type Options struct {
-	Proxy       string       // HTTP proxy URL; "": none (the environment is not consulted)
+	Proxy       string       // URL of an HTTP proxy, http or https, with user:password@ if it wants them; "": none (the environment is not consulted)
 	CA          string       // PEM certificates, trusted beside the public roots
 	Nameservers []netip.Addr // asked instead of the system's resolver
 	Logger      *slog.Logger // nil: silent
-	Connections int          // most requests under way at once; 0: 16
+
+	// Connections is how many requests are under way at once; 0: 16. Second
+	// requests for what a mirror is late with may add a quarter, and
+	// measuring adds one for each mirror.
+	Connections int
 
 	// Idle is how long an answer may bring no byte before the next mirror is
 	// asked; 0: 15 s.
@@ -51,20 +56,46 @@ type Options struct {
 	// Attempts is how many rounds over all mirrors may fail without a single
 	// new byte before giving up; 0: 3; below 0: go on until the context ends.
 	Attempts int
+
+	// Remeasure is about how often mirrors are measured again; 0: only by
+	// Measure. A client without requests does nothing.
+	Remeasure time.Duration
 }
 
 // Client reads the files of one store. It is safe for concurrent use.
+//
+// It asks one mirror, the preferred one, until that fails: it cannot be
+// reached, answers with an error or other bytes than the wanted ones, ends too
+// early, or is too slow while there is another one. Then everybody asks the
+// next one at once, and the first rests, from 5 s up to 2 minutes. After that
+// one small request finds out whether it is back. It is preferred again only
+// if the other fails, or if a measurement shows a clear gain.
+//
+// A mirror is not blamed for a file that no other one has either.
 type Client struct {
-	bases     []string
-	preferred atomic.Int32 // index into bases of the last one that worked
 	http      *http.Client
 	slots     chan struct{}
+	spare     chan struct{} // for second requests
 	idle      time.Duration
 	attempts  int
+	remeasure time.Duration
 	log       *slog.Logger
+	ctx       context.Context // ends with Close
+	stop      context.CancelFunc
+	wg        sync.WaitGroup
+
+	mu        sync.Mutex
+	order     []*peer // nearest first
+	preferred *peer   // asked first while it is usable
+	chosen    bool    // preferred was measured or remembered, not just named first
+	bodies    int     // answers that are arriving
+	hedges    float64 // second requests that may be sent
+	measured  time.Time
+	due       time.Duration // after measured
 }
 
-// New returns a Client for the base URLs, in order of preference.
+// New returns a Client for the base URLs, in order of preference. There is no
+// limit to their number but for what Add adds.
 func New(urls []string, o Options) (*Client, error) {
 	if len(urls) == 0 {
 		return nil, errors.New("no URL of a store was given")
@@ -81,13 +112,21 @@ func New(urls []string, o Options) (*Client, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	c := &Client{slots: make(chan struct{}, o.Connections), idle: o.Idle, attempts: o.Attempts, log: o.Logger}
+	spare := max(1, o.Connections/4)
+	c := &Client{
+		slots: make(chan struct{}, o.Connections), spare: make(chan struct{}, spare),
+		idle: o.Idle, attempts: o.Attempts, remeasure: o.Remeasure, log: o.Logger,
+		hedges: hedgeStart, measured: time.Now(), due: o.Remeasure,
+	}
 	for _, u := range urls {
 		if err := site.CheckURL(u); err != nil {
 			return nil, err
 		}
-		c.bases = append(c.bases, strings.TrimRight(u, "/"))
+		if c.find(u) == nil {
+			c.order = append(c.order, &peer{url: strings.TrimRight(u, "/")})
+		}
 	}
+	c.preferred = c.order[0]
 
 	// A pool that is set keeps crypto/tls from looking for files later.
 	roots, err := x509.SystemCertPool()
@@ -99,7 +138,11 @@ func New(urls []string, o Options) (*Client, error) {
 	}
 	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}
 	if len(o.Nameservers) > 0 {
-		dialer.Resolver = resolver(o.Nameservers)
+		servers := make([]string, len(o.Nameservers))
+		for i, a := range o.Nameservers {
+			servers[i] = netip.AddrPortFrom(a, 53).String()
+		}
+		dialer.Resolver = resolver(servers)
 	}
 	t := &http.Transport{
 		DialContext:           dialer.DialContext,
@@ -108,7 +151,7 @@ func New(urls []string, o Options) (*Client, error) {
 		ResponseHeaderTimeout: o.Idle,
 		MaxIdleConns:          0,
 		MaxIdleConnsPerHost:   o.Connections,
-		MaxConnsPerHost:       o.Connections,
+		MaxConnsPerHost:       o.Connections + spare + 2, // two for measuring
 		IdleConnTimeout:       90 * time.Second,
 		DisableCompression:    true, // blocks are compressed, hashes are of bytes as stored
 		ForceAttemptHTTP2:     true,
@@ -122,17 +165,17 @@ func New(urls []string, o Options) (*Client, error) {
 		t.Proxy = http.ProxyURL(p)
 	}
 	c.http = &http.Client{Transport: t}
+	c.ctx, c.stop = context.WithCancel(context.Background())
 	return c, nil
 }
 
-// resolver asks only the given servers, in turn, whatever the system's
-// resolver configuration says.
-func resolver(servers []netip.Addr) *net.Resolver {
+// resolver asks only the given servers (address:port), in turn, whatever the
+// system's resolver configuration says.
+func resolver(servers []string) *net.Resolver {
 	var turn atomic.Uint32
 	d := &net.Dialer{Timeout: 5 * time.Second}
 	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		s := servers[int(turn.Add(1)-1)%len(servers)]
-		return d.DialContext(ctx, network, netip.AddrPortFrom(s, 53).String())
+		return d.DialContext(ctx, network, servers[int(turn.Add(1)-1)%len(servers)])
 	}}
 }
 
@@ -140,14 +183,14 @@ func resolver(servers []netip.Addr) *net.Resolver {
 // resolver.
 func (c *Client) HTTP() *http.Client { return c.http }
 
-// URLs returns the base URLs, the one in use first.
-func (c *Client) URLs() []string {
-	p := int(c.preferred.Load())
-	return append(append([]string(nil), c.bases[p:]...), c.bases[:p]...)
+// Close ends measurements in the background and idle connections.
+func (c *Client) Close() {
+	c.mu.Lock()
+	c.stop()
+	c.mu.Unlock()
+	c.wg.Wait()
+	c.http.CloseIdleConnections()
 }
-
-// Close ends idle connections.
-func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Failure is what one mirror did.
 type Failure struct {

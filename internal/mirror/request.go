@@ -4,93 +4,136 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
+	"net/http/httptrace"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// request gets path from base, beginning at byte offset. The caller closes
-// the body, which ends with an error if no byte arrives for the idle time.
-func (c *Client) request(ctx context.Context, base, path string, offset int64) (*http.Response, error) {
-	select {
-	case c.slots <- struct{}{}:
-	case <-ctx.Done():
-		return nil, ctx.Err()
+// request gets path from a's mirror, beginning at byte offset. The caller
+// closes the body, which ends with an error if no byte arrives for the idle
+// time, or too few while there is another mirror.
+func (c *Client) request(ctx context.Context, a *attempt, path string, offset int64) (*http.Response, error) {
+	rng := ""
+	if offset > 0 {
+		rng = fmt.Sprintf("bytes=%d-", offset)
+	}
+	resp, _, err := c.get(ctx, a, path, rng)
+	if err == nil && resp.StatusCode == http.StatusPartialContent {
+		var first int64
+		if _, err := fmt.Sscanf(resp.Header.Get("Content-Range"), "bytes %d-", &first); err != nil || first != offset {
+			resp.Body.Close()
+			return nil, fmt.Errorf("%w: asked from byte %d, answer has Content-Range %q", ErrUnavailable, offset, resp.Header.Get("Content-Range"))
+		}
+	}
+	return resp, err
+}
+
+// get sends one request for a range of path ("": all of it) and returns a good
+// answer, and how long it took to begin, connection set-up apart.
+func (c *Client) get(ctx context.Context, a *attempt, path, rng string) (*http.Response, time.Duration, error) {
+	giveBack, err := c.turn(ctx, a)
+	if err != nil {
+		return nil, 0, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	release := func() { cancel(nil); <-c.slots }
+	if !c.begin(a, cancel) {
+		cancel(nil)
+		giveBack()
+		return nil, 0, errPassed
+	}
+	done := sync.OnceFunc(func() {
+		cancel(nil)
+		c.end(a)
+		giveBack()
+	})
+	fail := func(err error) (*http.Response, time.Duration, error) {
+		done()
+		return nil, 0, err
+	}
 
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base+"/"+path, nil)
+	var sent, first atomic.Int64 // since a.start
+	trace := &httptrace.ClientTrace{
+		GotConn:              func(httptrace.GotConnInfo) { sent.Store(int64(time.Since(a.start))) },
+		GotFirstResponseByte: func() { first.Store(int64(time.Since(a.start))) },
+	}
+	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace), http.MethodGet, a.peer.url+"/"+path, nil)
 	if err != nil {
-		release()
-		return nil, err
+		return fail(err)
 	}
 	req.Header.Set("User-Agent", "inetboot")
-	if offset > 0 {
-		req.Header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
+	if rng != "" {
+		req.Header.Set("Range", rng)
+	}
+	if limit := c.headLimit(a); limit > 0 {
+		t := time.AfterFunc(limit, func() {
+			if c.headLimit(a) > 0 {
+				cancel(errSlow)
+			}
+		})
+		defer t.Stop()
 	}
 	resp, err := c.http.Do(req)
 	if err != nil {
-		release()
-		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+		if cause := context.Cause(ctx); ours(cause) {
+			err = cause
+		}
+		return fail(fmt.Errorf("%w: %w", ErrUnavailable, err))
 	}
-	fail := func(err error) (*http.Response, error) {
+	if err := judge(resp, rng != ""); err != nil {
 		resp.Body.Close()
-		release()
-		return nil, err
+		return fail(err)
 	}
-	switch {
-	case resp.StatusCode == http.StatusOK:
-	case resp.StatusCode == http.StatusPartialContent && offset > 0:
-		var first int64
-		if _, err := fmt.Sscanf(resp.Header.Get("Content-Range"), "bytes %d-", &first); err != nil || first != offset {
-			return fail(fmt.Errorf("%w: asked from byte %d, answer has Content-Range %q", ErrUnavailable, offset, resp.Header.Get("Content-Range")))
-		}
-	case resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusGone:
-		return fail(fmt.Errorf("%w (%s)", ErrNotFound, resp.Status))
-	case resp.StatusCode == http.StatusRequestTimeout || resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode >= 500:
-		return fail(fmt.Errorf("%w: the server answers %s", ErrUnavailable, resp.Status))
-	default:
-		return fail(fmt.Errorf("%w: it answers %s", ErrRefused, resp.Status))
-	}
-	resp.Body = &watchedBody{body: resp.Body, idle: c.idle, cancel: cancel, release: release,
-		timer: time.AfterFunc(c.idle, func() { cancel(errIdle) }), ctx: ctx}
-	return resp, nil
+	took := time.Duration(first.Load() - sent.Load())
+	c.answer(a, took)
+	resp.Body = &body{body: resp.Body, c: c, a: a, ctx: ctx, cancel: cancel, done: done}
+	return resp, took, nil
 }
 
-var errIdle = errors.New("no byte arrived in time")
-
-// watchedBody ends a request on which nothing arrives, and gives its slot back.
-type watchedBody struct {
-	body    io.ReadCloser
-	idle    time.Duration
-	timer   *time.Timer
-	ctx     context.Context
-	cancel  context.CancelCauseFunc
-	release func()
+// judge returns an error unless resp is a good answer.
+func judge(resp *http.Response, ranged bool) error {
+	switch code := resp.StatusCode; {
+	case code == http.StatusOK, code == http.StatusPartialContent && ranged:
+		return nil
+	case code == http.StatusNotFound || code == http.StatusGone:
+		return fmt.Errorf("%w (%s)", ErrNotFound, resp.Status)
+	case code == http.StatusRequestTimeout || code == http.StatusTooManyRequests || code >= 500:
+		return fmt.Errorf("%w: the server answers %s", ErrUnavailable, resp.Status)
+	case code == http.StatusProxyAuthRequired:
+		return fmt.Errorf("%w: the proxy wants a user and password, or others (%s)", ErrRefused, resp.Status)
+	}
+	return fmt.Errorf("%w: it answers %s", ErrRefused, resp.Status)
 }
 
-func (b *watchedBody) Read(p []byte) (int, error) {
-	n, err := b.body.Read(p)
-	if n > 0 {
-		b.timer.Reset(b.idle)
+// turn waits until a may be sent.
+func (c *Client) turn(ctx context.Context, a *attempt) (giveBack func(), err error) {
+	if a.probe {
+		return func() {}, nil
 	}
-	if err != nil && err != io.EOF {
-		if cause := context.Cause(b.ctx); errors.Is(cause, errIdle) {
-			err = fmt.Errorf("%w: %w (%v)", ErrUnavailable, errIdle, b.idle)
-		} else {
-			err = fmt.Errorf("%w: the answer broke off: %w", ErrUnavailable, err)
+	slots := c.slots
+	if a.second {
+		select {
+		case c.slots <- struct{}{}:
+			return func() { <-c.slots }, nil
+		default:
+			slots = c.spare
 		}
 	}
-	return n, err
+	select {
+	case slots <- struct{}{}:
+		return func() { <-slots }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
-func (b *watchedBody) Close() error {
-	b.timer.Stop()
-	err := b.body.Close()
-	if b.release != nil {
-		b.release()
-		b.release = nil
+// ours tells whether a request was ended from here because of its mirror.
+func ours(cause error) bool {
+	for _, e := range []error{errIdle, errSlow, errAbandoned, errOutrun} {
+		if errors.Is(cause, e) {
+			return true
+		}
 	}
-	return err
+	return false
 }

@@ -2,52 +2,148 @@ package mirror
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
 )
 
+// search is one file's way through the mirrors.
+type search struct {
+	round int
+	tried []*tried // in the order in which they were asked first
+	by    *peer    // the mirror that had it, if not the one that was asked
+}
+
+// tried is what a mirror did in a search.
+type tried struct {
+	peer  *peer
+	round int  // in which it was asked last
+	dead  bool // it would give the same answer again
+	began time.Time
+	err   error
+}
+
+func (s *search) find(p *peer) *tried {
+	for _, t := range s.tried {
+		if t.peer == p {
+			return t
+		}
+	}
+	return nil
+}
+
+// open tells whether p may be asked in this round.
+func (s *search) open(p *peer) bool {
+	t := s.find(p)
+	return t == nil || !t.dead && t.round != s.round
+}
+
+// note remembers what p did.
+func (s *search) note(p *peer, began time.Time, err error, dead bool) {
+	t := s.find(p)
+	if t == nil {
+		t = &tried{peer: p}
+		s.tried = append(s.tried, t)
+	}
+	t.round, t.began, t.err, t.dead = s.round, began, err, dead
+}
+
+// next returns the mirror to ask now, nil if this round is over. A mirror that
+// rests is asked when no other is left, by one request at a time: trial is
+// that request's duty if mine, and else what to wait for.
+func (c *Client) next(s *search) (p *peer, trial chan struct{}, mine bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.remeasure > 0 && time.Since(c.measured) > c.due {
+		c.measureSoon()
+	}
+	// Without looking through the list: nearly always.
+	if c.preferred.sound() && len(s.tried) == 0 {
+		if len(c.order) > 1 {
+			c.retry()
+		}
+		return c.preferred, nil, false
+	}
+	for _, q := range c.ranked() {
+		if s.open(q) {
+			p = q
+			break
+		}
+	}
+	if p == nil || p.usable() {
+		c.retry()
+		return p, nil, false
+	}
+	if p.trial == nil {
+		p.trial = make(chan struct{})
+		return p, p.trial, true
+	}
+	return p, p.trial, false
+}
+
 // rounds asks the mirrors in turn, the preferred one first, until try
 // succeeds. try says whether it got new bytes, which starts the count of
 // failed rounds anew. A mirror that failed permanently is not asked again
 // unless attempts are unlimited.
-func (c *Client) rounds(ctx context.Context, path string, try func(base string) (progress bool, err error)) error {
-	n := len(c.bases)
-	last := make([]error, n)
-	dead := make([]bool, n)
-	for failed := 0; ; {
-		first := int(c.preferred.Load())
-		progress, alive := false, false
-		for k := range n {
-			i := (first + k) % n
-			if dead[i] {
+func (c *Client) rounds(ctx context.Context, path string, try func(s *search, a attempt) (progress bool, err error)) error {
+	s := &search{}
+	for failed := 0; ; s.round++ {
+		progress := false
+		for {
+			p, trial, mine := c.next(s)
+			if p == nil {
+				break
+			}
+			if trial != nil && !mine {
+				select {
+				case <-trial:
+				case <-ctx.Done():
+					return fmt.Errorf("get %s: %w", path, context.Cause(ctx))
+				}
+				if err := c.awayError(p); err != nil {
+					s.note(p, time.Now(), err, false)
+				}
 				continue
 			}
-			got, err := try(c.bases[i])
+			began := time.Now()
+			got, err := try(s, attempt{peer: p, trial: trial})
 			progress = progress || got
 			if err == nil {
-				c.preferred.Store(int32(i))
+				c.blame(s)
+				if s.by == nil {
+					c.succeed(p, began)
+				}
+				c.endTrial(p, trial)
 				return nil
 			}
-			if ctx.Err() != nil {
+			switch {
+			case ctx.Err() != nil:
+				c.endTrial(p, trial)
 				return fmt.Errorf("get %s: %w", path, context.Cause(ctx))
+			case errors.Is(err, errPassed):
+				continue // it is asked when no other is left
 			}
-			last[i] = err
-			c.log.Debug("mirror failed", "url", c.bases[i], "path", path, "error", err)
-			if permanent(err) && c.attempts >= 0 {
-				dead[i] = true
-			} else {
-				alive = true
+			if !permanent(err) {
+				c.fail(p, err, began)
+			} else if trial != nil {
+				c.back(p)
 			}
+			c.endTrial(p, trial)
+			s.note(p, began, err, permanent(err) && c.attempts >= 0)
+			c.log.Debug("mirror failed", "url", p.url, "path", path, "error", err)
 		}
 		if failed++; progress {
 			failed = 0
 		}
+		alive := false
+		for _, t := range s.tried {
+			alive = alive || !t.dead
+		}
 		if !alive || c.attempts >= 0 && failed >= c.attempts {
 			e := &Error{Path: path}
-			for k := range n {
-				i := (first + k) % n
-				e.Failures = append(e.Failures, Failure{URL: c.bases[i], Err: last[i]})
+			for _, t := range s.tried {
+				e.Failures = append(e.Failures, Failure{URL: t.peer.url, Err: t.err})
 			}
 			return e
 		}
@@ -63,4 +159,33 @@ func (c *Client) rounds(ctx context.Context, path string, try func(base string) 
 			return fmt.Errorf("get %s: %w", path, context.Cause(ctx))
 		}
 	}
+}
+
+// blame lets the mirrors rest that did not have what another one had.
+func (c *Client) blame(s *search) {
+	for _, t := range s.tried {
+		if permanent(t.err) {
+			c.fail(t.peer, t.err, t.began)
+		}
+	}
+}
+
+// back ends the rest of p, which has answered, if not with what was wanted.
+func (c *Client) back(p *peer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p.until = time.Time{}
+}
+
+// awayError says why p cannot be asked, or returns nil if it can.
+func (c *Client) awayError(p *peer) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if p.usable() {
+		return nil
+	}
+	if p.last == nil || errors.Is(p.last, ErrUnavailable) {
+		return p.last
+	}
+	return fmt.Errorf("%w: %w", ErrUnavailable, p.last)
 }
