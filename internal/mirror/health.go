@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"slices"
 	"time"
 )
 
@@ -82,25 +81,20 @@ type attempt struct {
 	cancel   context.CancelCauseFunc
 }
 
-// ranked returns the mirrors in the order of preference: those that rest
-// last. c.mu is held.
+// ranked returns the mirrors in the order in which they are asked: the
+// preferred one, the nearest, those that rest. c.mu is held.
 func (c *Client) ranked() []*peer {
 	out := make([]*peer, 0, len(c.order))
-	out = append(out, c.preferred)
-	for _, p := range c.order {
-		if p != c.preferred {
-			out = append(out, p)
+	for _, usable := range []bool{true, false} {
+		if c.preferred.usable() == usable {
+			out = append(out, c.preferred)
+		}
+		for _, p := range c.order {
+			if p != c.preferred && p.usable() == usable {
+				out = append(out, p)
+			}
 		}
 	}
-	slices.SortStableFunc(out, func(a, b *peer) int {
-		switch {
-		case a.usable() == b.usable():
-			return 0
-		case a.usable():
-			return -1
-		}
-		return 1
-	})
 	return out
 }
 
@@ -147,27 +141,25 @@ func (c *Client) headLimit(a *attempt) time.Duration {
 	return a.peer.patience(headPatience)
 }
 
-// answer notes that a good answer to a has begun, first after the request was sent.
-func (c *Client) answer(a *attempt, first time.Duration) {
+// answer notes that a good answer to a has begun, and returns how long that
+// took.
+func (c *Client) answer(a *attempt) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	p := a.peer
 	a.answered = time.Now()
 	c.bodies++
-	if first > 0 {
-		p.first = smooth(p.first, first)
+	took := a.answered.Sub(a.start)
+	if p.first == 0 {
+		p.first = took
+	} else {
+		p.first += (took - p.first) / 4
 	}
 	if !a.start.Before(p.rested) {
 		p.until = time.Time{}
 		c.endTrialLocked(p, a.trial)
 	}
-}
-
-func smooth(old, sample time.Duration) time.Duration {
-	if old == 0 {
-		return sample
-	}
-	return old + (sample-old)/4
+	return took
 }
 
 // end notes that a is over.

@@ -1,7 +1,6 @@
 package mirror
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -31,7 +30,7 @@ const (
 // Measurement says how near a mirror is.
 type Measurement struct {
 	URL string
-	RTT time.Duration // from a request to its answer's first byte; 0: not known
+	RTT time.Duration // from a request to the beginning of its answer; 0: not known
 }
 
 // Measure asks all mirrors at once for a few bytes and orders them, nearest
@@ -107,7 +106,11 @@ func (c *Client) rank(found map[*peer]time.Duration, took time.Duration) {
 		}
 		return max(took, measureLeast)
 	}
-	slices.SortStableFunc(c.order, func(a, b *peer) int { return cmp.Compare(rtt(a), rtt(b)) })
+	for i := range c.order {
+		for k := i; k > 0 && rtt(c.order[k]) < rtt(c.order[k-1]); k-- {
+			c.order[k], c.order[k-1] = c.order[k-1], c.order[k]
+		}
+	}
 	chosen := c.chosen
 	c.chosen = true
 	for _, best := range c.order {

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/http/httptrace"
 	"sync"
-	"sync/atomic"
 	"time"
 )
 
@@ -31,7 +29,7 @@ func (c *Client) request(ctx context.Context, a *attempt, path string, offset in
 }
 
 // get sends one request for a range of path ("": all of it) and returns a good
-// answer, and how long it took to begin, connection set-up apart.
+// answer, and how long it took to begin.
 func (c *Client) get(ctx context.Context, a *attempt, path, rng string) (*http.Response, time.Duration, error) {
 	giveBack, err := c.turn(ctx, a)
 	if err != nil {
@@ -53,12 +51,7 @@ func (c *Client) get(ctx context.Context, a *attempt, path, rng string) (*http.R
 		return nil, 0, err
 	}
 
-	var sent, first atomic.Int64 // since a.start
-	trace := &httptrace.ClientTrace{
-		GotConn:              func(httptrace.GotConnInfo) { sent.Store(int64(time.Since(a.start))) },
-		GotFirstResponseByte: func() { first.Store(int64(time.Since(a.start))) },
-	}
-	req, err := http.NewRequestWithContext(httptrace.WithClientTrace(ctx, trace), http.MethodGet, a.peer.url+"/"+path, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, a.peer.url+"/"+path, nil)
 	if err != nil {
 		return fail(err)
 	}
@@ -85,8 +78,7 @@ func (c *Client) get(ctx context.Context, a *attempt, path, rng string) (*http.R
 		resp.Body.Close()
 		return fail(err)
 	}
-	took := time.Duration(first.Load() - sent.Load())
-	c.answer(a, took)
+	took := c.answer(a)
 	resp.Body = &body{body: resp.Body, c: c, a: a, ctx: ctx, cancel: cancel, done: done}
 	return resp, took, nil
 }

@@ -16,7 +16,7 @@ const MaxMirrors = 64
 type MirrorState struct {
 	URL       string
 	Preferred bool          // it is asked first
-	RTT       time.Duration // from a request to its answer's first byte; 0: not known
+	RTT       time.Duration // from a request to the beginning of its answer; 0: not known
 	Rate      float64       // bytes a second that it brings if nothing else uses the line; 0: not known
 	Resting   time.Duration // until it is tried again; 0: it does not rest; at least 1 ns while it does
 	InARow    int           // failures in a row
