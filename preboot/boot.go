@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/handoff"
+	"github.com/inetboot/inetboot/internal/storepath"
 	"github.com/inetboot/inetboot/preboot/boot"
 	"github.com/inetboot/inetboot/preboot/console"
 	"github.com/inetboot/inetboot/preboot/download"
@@ -25,6 +27,9 @@ var errArch = errors.New("wrong architecture")
 // boot starts the image of an entry. It returns only with an error.
 func (s *session) boot(ctx context.Context, e *catalog.Entry) error {
 	s.say("starting %s", e.ID)
+	if err := s.checkFloor(ctx); err != nil {
+		return part("catalog", err)
+	}
 	img, err := s.store.catalog.Image(ctx, e.Image)
 	if err != nil {
 		return part("manifest", err)
@@ -50,7 +55,7 @@ func (s *session) boot(ctx context.Context, e *catalog.Entry) error {
 		return err
 	}
 	defer files.Close()
-	if err := s.handOver(img, files, cmdline); err != nil {
+	if err := s.handOver(e, img, files, cmdline); err != nil {
 		return err
 	}
 	return s.jump(e)
@@ -84,7 +89,8 @@ func (s *session) fetch(ctx context.Context, img *catalog.Image) (*download.File
 		}
 	}()
 	begin := time.Now()
-	files, err := download.Fetch(ctx, s.store.client, img, func(n download.Sizes) { now.Store(&n) }, s.markFile)
+	before := s.store.source.Cached()
+	files, err := download.Fetch(ctx, s.store.source, img, func(n download.Sizes) { now.Store(&n) }, s.markFile)
 	cancel(nil)
 	<-shown
 	s.con.Progress("")
@@ -93,8 +99,19 @@ func (s *session) fetch(ctx context.Context, img *catalog.Image) (*download.File
 	}
 	n := files.Kernel.Size() + files.Initrd.Size()
 	took := max(time.Since(begin), time.Millisecond)
-	s.say("downloaded and verified %s in %.1f s, %s/s", size(n), took.Seconds(), size(int64(float64(n)/took.Seconds())))
+	s.say("%s in %.1f s, %s/s", origin(n, s.store.source.Cached()-before), took.Seconds(), size(int64(float64(n)/took.Seconds())))
 	return files, nil
+}
+
+// origin says where n bytes of kernel and initrd came from.
+func origin(n, cached int64) string {
+	switch {
+	case cached >= n:
+		return "read from the cache and verified " + size(n)
+	case cached > 0:
+		return fmt.Sprintf("downloaded and verified %s, %s of it from the cache,", size(n), size(cached))
+	}
+	return "downloaded and verified " + size(n)
 }
 
 // markFile notes when the kernel and the initrd are there.
@@ -106,15 +123,23 @@ func (s *session) markFile(what string) {
 
 // handOver gives the verified files to the kernel, the initrd with the handoff
 // behind it.
-func (s *session) handOver(img *catalog.Image, files *download.Files, cmdline string) error {
+func (s *session) handOver(e *catalog.Entry, img *catalog.Image, files *download.Files, cmdline string) error {
 	s.line.mark("kexec")
-	c := s.net.Config()
-	if c == nil {
-		return part("network", errors.New("the connection is gone"))
+	h := newHandoff(img, s.id, s.line.stages())
+	h.Entry, h.Mirrors, h.Proxy, h.CA = e.ID, s.set.URLs, s.set.Proxy, s.set.CA
+	if h.Offline = s.store.offline != ""; !h.Offline {
+		c := s.net.Config()
+		if c == nil {
+			return part("network", errors.New("the connection is gone"))
+		}
+		h.Network, h.Mirrors = c.Network, s.store.client.URLs()
 	}
-	h := newHandoff(img, c.Network, s.id, s.line.stages())
-	h.Mirrors, h.Proxy, h.CA = s.store.client.URLs(), s.set.Proxy, s.set.CA
-	archive, err := h.Archive(files.Indexes, nil)
+	h.Cache, h.CatalogVersion = s.handoffCache(), s.store.catalog.Version()
+	var kept map[string][]byte
+	if h.Cache.Mode == "" || h.Cache.Mode == handoff.CacheAuto {
+		h.Keep, kept = s.store.keep(e, img)
+	}
+	archive, err := h.Archive(files.Indexes, kept)
 	if err != nil {
 		return part("handoff", err)
 	}
@@ -139,16 +164,15 @@ func (s *session) handOver(img *catalog.Image, files *download.Files, cmdline st
 	return nil
 }
 
-// newHandoff says what the catalog and the network say. Who calls it adds the
+// newHandoff says what the catalog says. Who calls it adds the network and the
 // store's mirrors.
-func newHandoff(img *catalog.Image, network handoff.Network, id string, stages []handoff.Stage) *handoff.Handoff {
+func newHandoff(img *catalog.Image, id string, stages []handoff.Stage) *handoff.Handoff {
 	man := img.Manifest()
 	h := &handoff.Handoff{
-		BootID:  id,
-		Network: network,
-		Image:   handoff.Image{Name: man.Name, Version: man.Version, Arch: man.Arch, Manifest: img.Digest()},
-		Root:    handoff.Root{Type: man.Root.Type},
-		Stages:  stages,
+		BootID: id,
+		Image:  handoff.Image{Name: man.Name, Version: man.Version, Arch: man.Arch, Manifest: img.Digest()},
+		Root:   handoff.Root{Type: man.Root.Type},
+		Stages: stages,
 	}
 	for _, f := range man.Root.Files {
 		h.Root.Files = append(h.Root.Files, handoff.RootFile{Name: f.Name, Size: f.Size, Index: f.Index})
@@ -156,9 +180,38 @@ func newHandoff(img *catalog.Image, network handoff.Network, id string, stages [
 	return h
 }
 
+// keep returns what a cache has to have of the store, besides blocks, to start
+// the entry again without a network, and those of the files that the target
+// cannot get as easily itself: catalog, menu and manifest, as they were
+// verified.
+func (st *store) keep(e *catalog.Entry, img *catalog.Image) ([]handoff.StoreFile, map[string][]byte) {
+	var list []handoff.StoreFile
+	files := make(map[string][]byte)
+	paths := []string{storepath.Catalog}
+	targets := st.catalog.List().Targets
+	for _, name := range []string{catalog.MenuName, e.Image} {
+		paths = append(paths, storepath.Target(name, targets[name].Hashes.SHA256))
+	}
+	for _, p := range paths {
+		if data := st.source.Kept(p); data != nil {
+			files[p] = data
+			list = append(list, handoff.StoreFile{Path: p, Blob: digest.BlobOf(data)})
+		}
+	}
+	man := img.Manifest()
+	list = append(list,
+		handoff.StoreFile{Path: storepath.File(man.Kernel.SHA256), Blob: man.Kernel.Blob},
+		handoff.StoreFile{Path: storepath.File(man.Initrd.SHA256), Blob: man.Initrd})
+	for _, f := range man.Root.Files {
+		list = append(list, handoff.StoreFile{Path: storepath.Index(f.Index.SHA256), Blob: f.Index})
+	}
+	return list, files
+}
+
 // jump starts what is loaded: links down first, so that no card writes into
 // the next kernel's memory; consoles as they were.
 func (s *session) jump(e *catalog.Entry) error {
+	s.cache.Close()
 	if err := s.net.Down(); err != nil {
 		s.say("%v", err)
 	}

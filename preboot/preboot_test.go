@@ -75,7 +75,7 @@ func TestItems(t *testing.T) {
 		{ID: "both", Title: "Both", Entries: []catalog.Entry{{ID: "c", Title: "C", Action: catalog.ActionReboot, Arch: []string{"arm64", "amd64"}}}},
 		{ID: "new", Title: "New", Action: "teleport"},
 	}
-	got := items(entries, "amd64")
+	got := items(entries, "amd64", nil, false)
 	want := []menu.Item{
 		{ID: "a", Title: "A", Help: "help"},
 		{ID: "both", Title: "Both", Items: []menu.Item{{ID: "c", Title: "C"}}},
@@ -83,6 +83,20 @@ func TestItems(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("items (-want +got):\n%s", diff)
+	}
+	got = items(entries[2:], "amd64", nil, true)
+	want = want[1:]
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("items without images, offline (-want +got):\n%s", diff)
+	}
+	entries[2].Entries = append(entries[2].Entries, catalog.Entry{ID: "d", Title: "D", Image: "images/d/1/amd64.json"})
+	got = items(entries[:3], "amd64", map[string]bool{"images/d/1/amd64.json": true}, true)
+	want = []menu.Item{
+		{ID: "a", Title: "A", Help: "help", Blocked: notOffline},
+		{ID: "both", Title: "Both", Items: []menu.Item{{ID: "c", Title: "C"}, {ID: "d", Title: "D", Note: "in the cache"}}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("items, offline (-want +got):\n%s", diff)
 	}
 }
 

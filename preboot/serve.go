@@ -14,20 +14,37 @@ import (
 // network is there.
 func (s *session) serve(ctx context.Context) {
 	s.line.mark("menu")
-	m := s.newMenu(s.defaults())
-	m.Status("inetboot: menu ready")
-	for ctx.Err() == nil && s.net.Config() != nil {
-		ev := choose(ctx, s.con, m)
+	if s.store == nil {
+		return // only if ctx has ended
+	}
+	m := s.newMenu(ctx, s.defaults())
+	m.Status("inetboot: " + s.ready())
+	for ctx.Err() == nil && (s.store.offline != "" || s.net.Config() != nil) {
+		offline := s.store.offline != ""
+		ev := s.choose(ctx, m)
 		switch {
+		case offline && s.store.offline == "" && ev.Picked == nil:
+			// The network has come.
+			d := at(m.Selected())
+			if m.Counting() {
+				d = s.defaults()
+			}
+			m = s.newMenu(ctx, d)
+			m.Status("inetboot: " + s.ready())
+		case ev.Reload && offline:
+			selected := m.Selected()
+			s.connect(ctx)
+			m = s.newMenu(ctx, at(selected))
+			m.Status("inetboot: " + s.ready())
 		case ev.Reload:
 			s.con.Scroll()
-			at := m.Selected()
-			text := "menu ready"
+			selected := m.Selected()
+			text := s.ready()
 			if err := s.reload(ctx); err != nil {
 				text = explain(err)
 				s.say("%s", text)
 			}
-			m = s.newMenu(at, -1)
+			m = s.newMenu(ctx, at(selected))
 			m.Status("inetboot: " + text)
 		case ev.Picked != nil:
 			id := ev.Picked.ID
@@ -40,49 +57,106 @@ func (s *session) serve(ctx context.Context) {
 			text := explain(err)
 			s.say("%s", text)
 			// What is wrong may have been put right in the meantime.
-			if s.net.Config() != nil {
+			if s.store.offline == "" && s.net.Config() != nil {
 				if err := s.reload(ctx); err != nil {
 					s.say("%s", explain(err))
 				}
 			}
-			seconds := -1
+			d := at(id)
 			if ev.Timed {
-				seconds = bootPause
+				d.seconds = bootPause
 			}
-			m = s.newMenu(id, seconds)
+			m = s.newMenu(ctx, d)
 			m.Status("inetboot: " + text)
+		default: // the cache has been found
+			m.SetItems(s.items(ctx))
 		}
 	}
 }
 
-// defaults returns the entry that boots unattended, and after how many
-// seconds.
-func (s *session) defaults() (id string, seconds int) {
-	id, seconds = s.store.menu.Default, s.store.menu.Timeout
-	if s.set.Entry != "" {
-		id, seconds = s.set.Entry, 0
+// choose shows m until something is chosen, or there is news: offline, that
+// the network has come; else, once, that the search for the cache is over.
+func (s *session) choose(ctx context.Context, m *menu.Model) menu.Event {
+	if s.store.offline == "" {
+		var news <-chan struct{}
+		if s.cache != nil && !s.cacheShown {
+			news = s.cache.Done()
+		}
+		return choose(ctx, s.con, m, news)
 	}
-	if s.set.Timeout != nil {
-		seconds = *s.set.Timeout
-	}
-	return id, seconds
+	found, stop := s.background(ctx)
+	defer stop()
+	return choose(ctx, s.con, m, found)
 }
 
-func (s *session) newMenu(id string, seconds int) *menu.Model {
+// ready says what the menu is like.
+func (s *session) ready() string {
+	if s.store.offline == "" {
+		return "menu ready"
+	}
+	return "menu ready, offline: " + s.store.offline
+}
+
+// standing is where a menu stands, and after how many seconds that entry
+// boots; below 0: not by itself.
+type standing struct {
+	id      string
+	seconds int
+}
+
+// at is an entry that does not boot by itself.
+func at(id string) standing { return standing{id, -1} }
+
+// defaults returns the entry that boots unattended. Where none does, the menu
+// stands on the one that was started last.
+func (s *session) defaults() standing {
+	d := standing{s.store.menu.Default, s.store.menu.Timeout}
+	if s.set.Entry != "" {
+		d = standing{s.set.Entry, 0}
+	}
+	if s.set.Timeout != nil {
+		d.seconds = *s.set.Timeout
+	}
+	if disk := s.cache.Disk(); disk != nil && d.id == "" {
+		d = at(disk.State().Entry)
+	}
+	return d
+}
+
+func (s *session) newMenu(ctx context.Context, d standing) *menu.Model {
 	st := s.store.menu
 	title := st.Title
 	if title == "" {
 		title = "InetBoot"
 	}
-	if s.store.menu.Find(id) == nil && id != s.set.Entry {
-		id = "" // gone since
+	if s.store.offline != "" {
+		title += " (offline)"
 	}
-	return menu.New(menu.Options{Title: title, Items: items(st.Entries, runtime.GOARCH), Default: id, Timeout: seconds, Reload: true})
+	if s.store.menu.Find(d.id) == nil && d.id != s.set.Entry {
+		d.id = "" // gone since
+	}
+	return menu.New(menu.Options{Title: title, Items: s.items(ctx), Default: d.id, Timeout: d.seconds, Reload: true})
 }
 
+// items returns the menu's items, with what is known about the cache by now.
+func (s *session) items(ctx context.Context) []menu.Item {
+	if s.cache != nil {
+		select {
+		case <-s.cache.Done():
+			s.cacheShown = true
+		default:
+		}
+	}
+	return items(s.store.menu.Entries, runtime.GOARCH, s.completeImages(ctx), s.store.offline != "")
+}
+
+// notOffline is why an entry cannot be started without a network.
+const notOffline = "it is not in the cache, and there is no network to get it from"
+
 // items turns the publisher's entries into items. Entries for other machines
-// are left out; those that this version cannot start say so.
-func items(entries []catalog.Entry, arch string) []menu.Item {
+// are left out; those that this version cannot start, or not while offline,
+// say so. complete has the images that the cache has whole.
+func items(entries []catalog.Entry, arch string, complete map[string]bool, offline bool) []menu.Item {
 	out := []menu.Item{}
 	for i := range entries {
 		e := &entries[i]
@@ -93,7 +167,11 @@ func items(entries []catalog.Entry, arch string) []menu.Item {
 		if err := e.Usable(arch); err != nil {
 			it.Blocked = console.Printable(err.Error())
 		} else if len(e.Entries) > 0 {
-			it.Items = items(e.Entries, arch)
+			it.Items = items(e.Entries, arch, complete, offline)
+		} else if complete[e.Image] {
+			it.Note = "in the cache"
+		} else if offline && e.Image != "" {
+			it.Blocked = notOffline
 		}
 		out = append(out, it)
 	}

@@ -9,10 +9,12 @@ import (
 	"os"
 	"runtime"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/inetboot/inetboot/catalog"
 	"github.com/inetboot/inetboot/internal/mirror"
+	"github.com/inetboot/inetboot/preboot/cache"
 	"github.com/inetboot/inetboot/preboot/console"
 	"github.com/inetboot/inetboot/preboot/menu"
 	"github.com/inetboot/inetboot/preboot/network"
@@ -35,13 +37,21 @@ type session struct {
 	line  *timeline
 	id    string // of this boot
 	store *store
+
+	cache  *cache.Search // nil: no cache is wanted
+	cached cachedCatalog
+	quiet  atomic.Bool // the network is looked for behind a menu
+
+	cacheShown bool // the menu knows what has become of the search for the cache
 }
 
 // store is an open store: what a menu can be shown from.
 type store struct {
-	client  *mirror.Client
+	client  *mirror.Client // nil if offline
+	source  *cache.Source
 	catalog *catalog.Catalog
 	menu    *catalog.Menu
+	offline string // why there is no network, and the cache is all there is; "": there is one
 }
 
 func runSession(ctx context.Context) error {
@@ -61,13 +71,17 @@ func runSession(ctx context.Context) error {
 	if err := s.readSettings(ctx); err != nil {
 		return err
 	}
+	s.findCache(ctx)
+	defer s.cache.Close()
 	s.net = network.New(network.Options{
-		Log:        func(l string) { s.say("%s", l) },
+		Log:        s.report,
 		Mark:       s.line.mark,
 		ResolvConf: "/etc/resolv.conf",
 	})
 	for ctx.Err() == nil {
-		s.connect(ctx)
+		if s.net.Config() == nil {
+			s.connect(ctx)
+		}
 		s.serve(ctx)
 	}
 	return ctx.Err()
@@ -76,6 +90,14 @@ func runSession(ctx context.Context) error {
 // say prints a line on all consoles.
 func (s *session) say(format string, args ...any) {
 	s.con.Print("inetboot: " + fmt.Sprintf(format, args...))
+}
+
+// report prints a line about the network, unless a person looks at a menu in
+// front of it.
+func (s *session) report(line string) {
+	if !s.quiet.Load() {
+		s.say("%s", line)
+	}
 }
 
 func (s *session) raiseClock() error {
@@ -117,7 +139,7 @@ func (s *session) ask(ctx context.Context, title, text string, items []menu.Item
 	m := menu.New(menu.Options{Title: title, Items: items, Default: def, Timeout: seconds})
 	m.Status("inetboot: " + text)
 	for {
-		ev := choose(ctx, s.con, m)
+		ev := choose(ctx, s.con, m, nil)
 		if ev.Picked == nil || ev.Picked.ID != rebootID && ev.Picked.ID != powerOffID {
 			s.con.Scroll()
 			return ev
@@ -128,12 +150,16 @@ func (s *session) ask(ctx context.Context, title, text string, items []menu.Item
 	}
 }
 
-// connect returns when a store is open, or ctx has ended.
+// connect returns when a store is open, over the network or, where there is
+// none, in the cache; or when ctx has ended.
 func (s *session) connect(ctx context.Context) {
 	for pause := firstPause; ctx.Err() == nil; pause = min(2*pause, lastPause) {
 		s.con.Scroll()
-		err := s.net.Connect(ctx, s.openStore)
+		err := s.tryNetwork(ctx)
 		if err == nil || ctx.Err() != nil {
+			return
+		}
+		if s.openCached(ctx, err) {
 			return
 		}
 		s.ask(ctx, "InetBoot: no store can be reached", explainAll(err), endItems("Try again"), retryID, pause)
@@ -154,7 +180,7 @@ func (s *session) openStore(ctx context.Context, c *network.Config) error {
 		return part("settings", err)
 	}
 	for _, u := range client.URLs() {
-		s.say("asking %s over %s", u, c.Link)
+		s.report(fmt.Sprintf("asking %s over %s", u, c.Link))
 	}
 	st, err := s.load(ctx, client)
 	if err != nil {
@@ -162,7 +188,7 @@ func (s *session) openStore(ctx context.Context, c *network.Config) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		s.say("%s", explain(err))
+		s.report(explain(err))
 		return err
 	}
 	s.store = st
@@ -170,13 +196,10 @@ func (s *session) openStore(ctx context.Context, c *network.Config) error {
 }
 
 // load reads the newest catalog and its menu. One that is older than what
-// this session has seen is refused.
+// this session has seen, or the cache has, is refused.
 func (s *session) load(ctx context.Context, client *mirror.Client) (*store, error) {
-	o := catalog.Options{Now: time.Now()}
-	if s.store != nil {
-		o.Floor = s.store.catalog.Version()
-	}
-	c, err := catalog.Open(ctx, client, s.set.Trust, o)
+	src := s.newSource(client)
+	c, err := catalog.Open(ctx, src, s.set.Trust, catalog.Options{Now: time.Now(), Floor: s.floor(ctx)})
 	if err != nil {
 		return nil, part("catalog", err)
 	}
@@ -186,7 +209,7 @@ func (s *session) load(ctx context.Context, client *mirror.Client) (*store, erro
 	}
 	s.line.mark("catalog")
 	s.say("catalog %d, valid until %s", c.Version(), stamp(c.Expires()))
-	return &store{client: client, catalog: c, menu: m}, nil
+	return &store{client: client, source: src, catalog: c, menu: m}, nil
 }
 
 // needsNames tells whether one of the URLs has a host that is no address.

@@ -55,7 +55,7 @@ func afterFault(ctx context.Context, err error, output string) {
 	first, _, _ := strings.Cut(output, "\n")
 	m.Status(fmt.Sprintf("inetboot: fault: %v: %s", err, console.Printable(first)))
 	for {
-		ev := choose(ctx, con, m)
+		ev := choose(ctx, con, m, nil)
 		if ev.Picked == nil || ev.Picked.ID == retryID {
 			return
 		}
@@ -103,8 +103,8 @@ func flush(con *console.Set) {
 }
 
 // choose shows m until something is chosen. An empty event says that ctx
-// ended.
-func choose(ctx context.Context, con *console.Set, m *menu.Model) menu.Event {
+// ended, or that wake was closed.
+func choose(ctx context.Context, con *console.Set, m *menu.Model, wake <-chan struct{}) menu.Event {
 	if ev := m.Due(); ev.Picked != nil {
 		return ev
 	}
@@ -121,6 +121,8 @@ func choose(ctx context.Context, con *console.Set, m *menu.Model) menu.Event {
 			ev = m.Press(k)
 		case <-second.C:
 			ev = m.Tick()
+		case <-wake:
+			return menu.Event{}
 		case <-ctx.Done():
 			return menu.Event{}
 		}

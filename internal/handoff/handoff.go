@@ -44,37 +44,13 @@ type Handoff struct {
 	Network Network  `json:"network,omitzero"` // absent exactly if Offline
 	Offline bool     `json:"offline,omitempty"`
 	Cache   Cache    `json:"cache,omitzero"`
+	Entry   string   `json:"entry,omitempty"` // id of the menu's entry
 	Image   Image    `json:"image"`
 	Root    Root     `json:"root"`
 	Stages  []Stage  `json:"stages,omitempty"`
 
 	CatalogVersion uint64      `json:"catalog_version,omitempty"` // of the catalog that the image was started from
 	Keep           []StoreFile `json:"keep,omitempty"`
-}
-
-// CacheMode says what is to be cached where.
-type CacheMode string
-
-// The modes. The empty one, of media that know nothing of caches, is CacheAuto.
-const (
-	CacheAuto CacheMode = "auto" // on the disk with UUID, or on whatever disk has the folder
-	CacheNone CacheMode = "none" // nowhere
-	CacheRAM  CacheMode = "ram"  // in memory alone, at most Size bytes
-)
-
-// Cache says where the target keeps what it has read.
-type Cache struct {
-	Mode CacheMode `json:"mode,omitempty"`
-
-	// UUID is that of the filesystem that preboot found or was told of: no
-	// other one is used. Empty: preboot found none, but it does not know all filesystems.
-	UUID string `json:"uuid,omitempty"`
-
-	// Device is what preboot called the device, such as "sda1": a hint for
-	// which drivers are wanted. Names do not survive a kexec.
-	Device string `json:"device,omitempty"`
-
-	Size int64 `json:"size,omitempty"` // bytes, with CacheRAM; 0: the target decides
 }
 
 // StoreFile is a file of the store, beside the root's blocks, that is needed
@@ -178,6 +154,9 @@ func (h *Handoff) Check() error {
 	if err := h.Cache.check(); err != nil {
 		return bad("cache: %w", err)
 	}
+	if len(h.Entry) > maxEntry {
+		return bad("entry of %d bytes", len(h.Entry))
+	}
 	if len(h.Keep) > maxKeep {
 		return bad("keep has %d files, at most %d are allowed", len(h.Keep), maxKeep)
 	}
@@ -206,6 +185,9 @@ func (h *Handoff) Check() error {
 // are what there is today.
 const maxKeep = 64
 
+// maxEntry bounds Entry, in bytes.
+const maxEntry = 200
+
 func (n *Network) check() error {
 	if _, err := net.ParseMAC(n.MAC); err != nil {
 		return err
@@ -230,38 +212,6 @@ func (n *Network) check() error {
 		return fmt.Errorf("lease of server %v with times %d, %d, %d", l.Server, l.Renew, l.Rebind, l.Expire)
 	}
 	return nil
-}
-
-func (c *Cache) check() error {
-	switch c.Mode {
-	case "", CacheAuto, CacheNone, CacheRAM:
-	default:
-		return fmt.Errorf("mode %q", c.Mode)
-	}
-	if c.UUID != "" && !ValidUUID(c.UUID) {
-		return fmt.Errorf("UUID %q", c.UUID)
-	}
-	if len(c.Device) > 64 || strings.ContainsAny(c.Device, "/\x00") {
-		return fmt.Errorf("device %q", c.Device)
-	}
-	if c.Size < 0 {
-		return fmt.Errorf("size %d", c.Size)
-	}
-	return nil
-}
-
-// ValidUUID tells whether s can be the UUID of a filesystem as blkid(8) prints
-// them: hexadecimal digits and hyphens, such as "1234-ABCD" for FAT.
-func ValidUUID(s string) bool {
-	if len(s) < 4 || len(s) > 40 {
-		return false
-	}
-	for _, c := range []byte(s) {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') && (c < 'A' || c > 'F') && c != '-' {
-			return false
-		}
-	}
-	return true
 }
 
 // StorePath returns where the target finds a file of the store that travelled

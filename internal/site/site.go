@@ -45,6 +45,7 @@ type Site struct {
 	Nameservers []string `json:"nameservers,omitempty"` // IP addresses; the network's own are used where there are none
 	CA          string   `json:"ca,omitempty"`          // PEM certificates that sign the servers' certificates
 	Entry       string   `json:"entry,omitempty"`       // id of the menu entry to boot unattended
+	Cache       string   `json:"cache,omitempty"`       // as the option inetboot.cache=: auto, none, ram, ram:SIZE, or a filesystem's UUID
 	Timeout     *int     `json:"timeout,omitempty"`     // seconds until the default entry boots; 0 at once, -1 never
 }
 

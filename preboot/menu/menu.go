@@ -15,6 +15,7 @@ type Item struct {
 	ID      string
 	Title   string
 	Help    string
+	Note    string // a few words behind the title
 	Items   []Item
 	Blocked string // why it cannot be chosen; "": it can
 }
@@ -105,6 +106,19 @@ func (m *Model) Due() Event {
 
 // Counting tells whether time is running.
 func (m *Model) Counting() bool { return m.left > 0 }
+
+// SetItems replaces the items; the person and the time stay where they are,
+// if their entry is still there.
+func (m *Model) SetItems(items []Item) {
+	at := m.Selected()
+	fresh := New(Options{Title: m.title, Items: items, Reload: m.reload, Default: at, Timeout: m.left})
+	fresh.status = m.status
+	*m = *fresh
+}
+
+// Left returns how many seconds are left until the default item is chosen;
+// below 0: it will not be.
+func (m *Model) Left() int { return m.left }
 
 // Tick says that a second has passed.
 func (m *Model) Tick() Event {
@@ -293,6 +307,8 @@ func entry(i int, it *Item, selected bool) console.Line {
 		text += "  (not possible here)"
 	case it.Items != nil:
 		text += "  ..."
+	case it.Note != "":
+		text += "  (" + it.Note + ")"
 	}
 	if selected {
 		text += strings.Repeat(" ", max(0, console.Columns-2-console.Width(text)))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
@@ -12,10 +13,12 @@ import (
 )
 
 // Network is the machine's links. Its methods are for one goroutine, but for
-// Config.
+// Config and Carrier.
 type Network struct {
 	o      Options
 	leases map[int]*held // by link index; kept between attempts, so that none is asked for twice
+
+	carrier atomic.Bool // in this attempt, some link has had one
 
 	mu      sync.Mutex
 	current *held
@@ -79,6 +82,7 @@ type outcome struct {
 // logged.
 func (n *Network) Connect(ctx context.Context, try func(context.Context, *Config) error) error {
 	n.release()
+	n.carrier.Store(false)
 	if err := netlink.LinkSetUp(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "lo", Index: 1}}); err != nil {
 		n.o.Log(fmt.Sprintf("cannot raise the loopback link: %v", err))
 	}
@@ -175,6 +179,7 @@ func (n *Network) prepare(ctx context.Context, l link, old *held) (*held, error)
 		}
 		return nil, err
 	}
+	n.carrier.Store(true)
 	n.o.Mark("link")
 	if old != nil && !old.expired(time.Now()) {
 		return old, nil
@@ -222,7 +227,8 @@ func (n *Network) keep(ctx context.Context, h *held, known map[int]link) {
 			}
 		}
 	}
-	renewing, stop := context.WithCancel(ctx)
+	// The lease outlives the attempt: release and Down end its renewal.
+	renewing, stop := context.WithCancel(context.WithoutCancel(ctx))
 	n.mu.Lock()
 	n.current, n.stop = h, stop
 	n.mu.Unlock()
@@ -232,6 +238,10 @@ func (n *Network) keep(ctx context.Context, h *held, known map[int]link) {
 		n.renew(renewing, h)
 	}()
 }
+
+// Carrier tells whether any link has had a carrier since the last Connect
+// began.
+func (n *Network) Carrier() bool { return n.carrier.Load() }
 
 // Config returns the configuration in use, with the lease as last renewed, or
 // nil.

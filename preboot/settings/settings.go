@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/internal/handoff"
 	"github.com/inetboot/inetboot/internal/site"
 )
 
@@ -23,8 +24,9 @@ type Settings struct {
 	Proxy       string // HTTP proxy URL; "": none
 	CA          string // PEM
 	Nameservers []netip.Addr
-	Entry       string   // id of the menu entry to boot unattended; "": the menu's own default
-	Timeout     *int     // seconds until the default entry boots; nil: as the menu says
+	Entry       string // id of the menu entry to boot unattended; "": the menu's own default
+	Timeout     *int   // seconds until the default entry boots; nil: as the menu says
+	Cache       handoff.Cache
 	Pass        []string // options for the target's kernel, in order
 }
 
@@ -67,6 +69,9 @@ func (s *Settings) readSite(root fs.FS) error {
 			return err
 		}
 		s.URLs, s.Proxy, s.CA, s.Entry, s.Timeout = f.URLs, f.Proxy, f.CA, f.Entry, f.Timeout
+		if s.Cache, err = handoff.ParseCache(f.Cache); err != nil {
+			return fmt.Errorf("the site file: %w", err)
+		}
 		for _, n := range f.Nameservers {
 			a, err := netip.ParseAddr(n)
 			if err != nil {
@@ -134,6 +139,8 @@ func (s *Settings) readCommandLine(cmdline string) error {
 				}
 				servers = append(servers, addr)
 			}
+		case handoff.CacheOption:
+			s.Cache, err = handoff.ParseCache(value)
 		case "BOOT_IMAGE", "initrd", "rdinit":
 			// These are about preboot's own start.
 		default:

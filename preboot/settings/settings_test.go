@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/internal/handoff"
 	"github.com/inetboot/inetboot/internal/site"
 )
 
@@ -48,7 +49,7 @@ func TestRead(t *testing.T) {
 	pub2, _ := key(2)
 	ours, other := catalog.NewTrust(1, catalog.NewKey(pub1)), catalog.NewTrust(1, catalog.NewKey(pub2))
 	five, zero := 5, 0
-	full := &site.Site{URLs: []string{"http://a/store", "http://b"}, Proxy: "http://p:3128", Nameservers: []string{"10.0.0.1"}, CA: "PEM", Entry: "debian", Timeout: &five}
+	full := &site.Site{URLs: []string{"http://a/store", "http://b"}, Proxy: "http://p:3128", Nameservers: []string{"10.0.0.1"}, CA: "PEM", Entry: "debian", Timeout: &five, Cache: "ram:1G"}
 	for _, tt := range []struct {
 		name    string
 		cmdline string
@@ -59,15 +60,16 @@ func TestRead(t *testing.T) {
 	}{
 		{"nothing", "console=ttyS0", nil, nil, &Settings{Pass: []string{"console=ttyS0"}}, ErrNoURL},
 		{"no key", "inetboot.url=http://x", nil, nil, &Settings{URLs: []string{"http://x"}}, ErrNoTrust},
-		{"site alone", "", full, ours, &Settings{URLs: full.URLs, Trust: ours, Proxy: full.Proxy, CA: "PEM", Nameservers: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, Entry: "debian", Timeout: &five}, nil},
+		{"site alone", "", full, ours, &Settings{URLs: full.URLs, Trust: ours, Proxy: full.Proxy, CA: "PEM", Nameservers: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, Entry: "debian", Timeout: &five, Cache: handoff.Cache{Mode: handoff.CacheRAM, Size: 1 << 30}}, nil},
 		{"command line alone", "BOOT_IMAGE=/vmlinuz initrd=\\a.xz inetboot.url=http://x,https://y/z inetboot.url=http://w inetboot.key=" + hex1 + " quiet console=tty0 console=ttyS0,115200n8 inetboot.boot=abc rdinit=/init\n", nil, nil,
 			&Settings{URLs: []string{"http://x", "https://y/z", "http://w"}, Trust: ours, Pass: []string{"quiet", "console=tty0", "console=ttyS0,115200n8"}}, nil},
-		{"command line beats site", "inetboot.url=http://x inetboot.key=" + hex1 + ` http_proxy= nameserver=1.2.3.4,fd00::1 inetboot.entry=e inetboot.timeout=0 dyndbg="file a.c +p"`, full, other,
-			&Settings{URLs: []string{"http://x"}, Trust: ours, CA: "PEM", Nameservers: []netip.Addr{netip.MustParseAddr("1.2.3.4"), netip.MustParseAddr("fd00::1")}, Entry: "e", Timeout: &zero, Pass: []string{`dyndbg="file a.c +p"`}}, nil},
+		{"command line beats site", "inetboot.url=http://x inetboot.key=" + hex1 + ` http_proxy= inetboot.cache=1234-ABCD nameserver=1.2.3.4,fd00::1 inetboot.entry=e inetboot.timeout=0 dyndbg="file a.c +p"`, full, other,
+			&Settings{URLs: []string{"http://x"}, Trust: ours, CA: "PEM", Nameservers: []netip.Addr{netip.MustParseAddr("1.2.3.4"), netip.MustParseAddr("fd00::1")}, Entry: "e", Timeout: &zero, Cache: handoff.Cache{Mode: handoff.CacheAuto, UUID: "1234-ABCD"}, Pass: []string{`dyndbg="file a.c +p"`}}, nil},
 		{"bad URL", "inetboot.url=ftp://x", nil, nil, nil, ErrInvalid},
 		{"bad key", "inetboot.key=00", nil, nil, nil, ErrInvalid},
 		{"bad timeout", "inetboot.timeout=soon", nil, nil, nil, ErrInvalid},
 		{"timeout too long", "inetboot.timeout=86401", nil, nil, nil, ErrInvalid},
+		{"bad cache", "inetboot.cache=tape", nil, nil, nil, ErrInvalid},
 		{"bad proxy", "http_proxy=proxy:3128", nil, nil, nil, ErrInvalid},
 		{"bad nameserver", "nameserver=dns.example", nil, nil, nil, ErrInvalid},
 		{"unknown option of ours", "inetboot.usl=http://x", nil, nil, nil, ErrInvalid},

@@ -1,0 +1,281 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/internal/handoff"
+	"github.com/inetboot/inetboot/internal/mirror"
+	"github.com/inetboot/inetboot/internal/storepath"
+	"github.com/inetboot/inetboot/preboot/cache"
+	"github.com/inetboot/inetboot/preboot/console"
+)
+
+// How long the network is waited for where the cache has a menu, too.
+const (
+	cablePatience   = 8 * time.Second  // while no link has a carrier
+	networkPatience = 45 * time.Second // altogether; spanning tree and DHCP may take 40
+	searchPatience  = 10 * time.Second // for the end of the search for the cache
+	backgroundPause = 5 * time.Second  // between attempts behind the menu
+)
+
+// The reasons for which a network is waited for no longer.
+var (
+	errNoCable = errors.New("no link has a carrier: is the cable in?")
+	errNoStore = errors.New("no store answers")
+	errSkipped = errors.New("the network was not waited for")
+)
+
+// reasonOffline says why there is no network.
+func reasonOffline(err error) string {
+	for _, e := range []error{errNoCable, errNoStore, errSkipped} {
+		if errors.Is(err, e) {
+			return e.Error()
+		}
+	}
+	return explainAll(err)
+}
+
+// findCache begins to look for the cache's disk, unless none is wanted.
+func (s *session) findCache(ctx context.Context) {
+	switch s.set.Cache.Mode {
+	case handoff.CacheNone, handoff.CacheRAM:
+		return
+	}
+	s.cache = cache.Start(ctx, cache.Options{Dir: "/run/cache", UUID: s.set.Cache.UUID, Log: func(l string) { s.say("%s", l) }})
+}
+
+// newSource puts the cache in front of client; nil: there is no network.
+func (s *session) newSource(client *mirror.Client) *cache.Source {
+	src := &cache.Source{Disk: s.cache.Disk, Log: func(l string) { s.say("%s", l) }}
+	if client != nil {
+		src.Remote = client
+	}
+	return src
+}
+
+// cachedCatalog is the catalog on the cache's disk, as far as signatures go.
+type cachedCatalog struct {
+	mu   sync.Mutex
+	disk *cache.Disk // that the rest is about
+	data []byte      // nil: there is none that counts
+	list *catalog.List
+}
+
+// readCached returns the catalog of the cache once its signatures have been
+// verified, or nil. Whether it has expired is for others to judge.
+func (s *session) readCached(ctx context.Context) ([]byte, *catalog.List) {
+	d := s.cache.Disk()
+	c := &s.cached
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if d == nil || c.disk == d {
+		return c.data, c.list
+	}
+	data, err := d.Read(ctx, storepath.Catalog, nil, catalog.MaxCatalog, nil)
+	if err == nil {
+		c.list, err = catalog.Verify(s.set.Trust, data, time.Time{}, 0)
+	}
+	if ctx.Err() != nil {
+		return nil, nil
+	}
+	c.disk = d
+	if err == nil {
+		c.data = data
+	} else if !errors.Is(err, cache.ErrNotCached) {
+		s.say("%s", explain(part("catalog in the cache", err)))
+	}
+	return c.data, c.list
+}
+
+// floor returns the version that a catalog has to have at least.
+func (s *session) floor(ctx context.Context) uint64 {
+	var v uint64
+	if s.store != nil {
+		v = s.store.catalog.Version()
+	}
+	if _, l := s.readCached(ctx); l != nil {
+		v = max(v, l.Version)
+	}
+	return v
+}
+
+// checkFloor refuses to go on from a catalog that is older than the cache's.
+// The disk may have been found after the catalog was read.
+func (s *session) checkFloor(ctx context.Context) error {
+	if floor, have := s.floor(ctx), s.store.catalog.Version(); have < floor {
+		return fmt.Errorf("the catalog is %w: version %d, but the cache has seen %d", catalog.ErrRollback, have, floor)
+	}
+	return nil
+}
+
+// tryNetwork looks for a store once. Where the cache has a menu it does so
+// with less patience, and until somebody presses Escape.
+func (s *session) tryNetwork(ctx context.Context) error {
+	attempt, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var watching sync.WaitGroup
+	watching.Go(func() { s.hurry(attempt, cancel) })
+	defer watching.Wait()
+	err := s.net.Connect(attempt, s.openStore)
+	if cause := context.Cause(attempt); err != nil && cause != nil {
+		err = cause
+	}
+	cancel(nil)
+	return err
+}
+
+// hurry ends the attempt when the cache's menu is the better choice.
+func (s *session) hurry(ctx context.Context, end context.CancelCauseFunc) {
+	begin := time.Now()
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	var keys <-chan console.Key // nil until the cache has a menu
+	for {
+		select {
+		case k := <-keys:
+			if k == console.Escape {
+				end(errSkipped)
+			}
+		case <-tick.C:
+			data, _ := s.readCached(ctx)
+			if data == nil {
+				continue
+			}
+			if keys == nil {
+				keys = s.con.Keys()
+				s.report("there is a menu in the cache (Esc: do not wait for the network)")
+			}
+			switch took := time.Since(begin); {
+			case took >= cablePatience && !s.net.Carrier():
+				end(errNoCable)
+			case took >= networkPatience:
+				end(errNoStore)
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// openCached opens the store in the cache. why says why there is no other one.
+func (s *session) openCached(ctx context.Context, why error) bool {
+	if s.cache == nil {
+		return false
+	}
+	select {
+	case <-s.cache.Done():
+	case <-time.After(searchPatience):
+	case <-ctx.Done():
+	}
+	data, list := s.readCached(ctx)
+	if data == nil {
+		return false
+	}
+	st, err := s.loadCached(ctx, data, why)
+	if err != nil {
+		s.say("%s", explain(err))
+		return false
+	}
+	s.store = st
+	s.say("offline: %s", st.offline)
+	s.say("catalog %d from the cache on %s, valid until %s", list.Version, s.cache.Disk().Device(), stamp(list.Expires))
+	return true
+}
+
+// loadCached makes a store of the cache's catalog. An expired one is good
+// enough only where no store could be asked: its signatures hold, it is the
+// newest that this machine has seen, and the clock may be what is wrong. A
+// store that answered with an expired catalog has said that there is no
+// better one.
+func (s *session) loadCached(ctx context.Context, data []byte, why error) (*store, error) {
+	st := &store{source: s.newSource(nil), offline: reasonOffline(why)}
+	o := catalog.Options{Now: time.Now()}
+	if s.store != nil {
+		o.Floor = s.store.catalog.Version()
+	}
+	c, err := catalog.Load(st.source, s.set.Trust, data, o)
+	var expired *catalog.ExpiredError
+	if errors.As(err, &expired) && !errors.Is(why, catalog.ErrExpired) {
+		o.Now = time.Time{}
+		if c, err = catalog.Load(st.source, s.set.Trust, data, o); err == nil {
+			text := fmt.Sprintf("the cache's catalog expired at %s (this machine's clock says %s) and is used because no store can be asked", stamp(expired.Expires), stamp(expired.Now))
+			s.say("warning: %s", text)
+			st.offline += "; " + text
+		}
+	}
+	if err != nil {
+		return nil, part("catalog in the cache", err)
+	}
+	st.source.Keep(storepath.Catalog, data)
+	m, err := c.Menu(ctx)
+	if err != nil {
+		return nil, part("menu", err)
+	}
+	st.catalog, st.menu = c, m
+	return st, nil
+}
+
+// completeImages returns the targets of those images of the menu that the
+// cache has whole.
+func (s *session) completeImages(ctx context.Context) map[string]bool {
+	d := s.cache.Disk()
+	data := s.store.source.Kept(storepath.Catalog)
+	if d == nil || data == nil || len(d.State().Complete) == 0 {
+		return nil
+	}
+	// From the disk alone: nothing is to be downloaded for this.
+	c, err := catalog.Load(d, s.set.Trust, data, catalog.Options{})
+	if err != nil {
+		return nil
+	}
+	out := make(map[string]bool)
+	for name, t := range c.List().Targets {
+		if !d.Listed(t.Hashes.SHA256) {
+			continue
+		}
+		if img, err := c.Image(ctx, name); err == nil && d.Complete(ctx, img) {
+			out[name] = true
+		}
+	}
+	return out
+}
+
+// background looks for the network while a menu from the cache is shown. found
+// is closed when a store is open; stop ends the search.
+func (s *session) background(ctx context.Context) (found <-chan struct{}, stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	open, ended := make(chan struct{}), make(chan struct{})
+	s.quiet.Store(true)
+	go func() {
+		defer close(ended)
+		for ctx.Err() == nil {
+			if s.net.Connect(ctx, s.openStore) == nil {
+				close(open)
+				return
+			}
+			select {
+			case <-time.After(backgroundPause):
+			case <-ctx.Done():
+			}
+		}
+	}()
+	return open, func() {
+		cancel()
+		<-ended
+		s.quiet.Store(false)
+	}
+}
+
+// handoffCache says what the target is told about the cache.
+func (s *session) handoffCache() handoff.Cache {
+	c := s.set.Cache
+	if d := s.cache.Disk(); d != nil && handoff.ValidUUID(d.UUID()) {
+		c.UUID, c.Device = d.UUID(), d.Device()
+	}
+	return c
+}
