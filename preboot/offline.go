@@ -271,6 +271,20 @@ func (s *session) background(ctx context.Context) (found <-chan struct{}, stop f
 	}
 }
 
+// remembered returns the order of mirrors that served this machine best the
+// last time.
+func (s *session) remembered() []mirror.Measurement {
+	d := s.cache.Disk()
+	if d == nil {
+		return nil
+	}
+	var list []mirror.Measurement
+	for _, m := range d.State().Mirrors {
+		list = append(list, mirror.Measurement{URL: m.URL, RTT: time.Duration(m.RTT * float64(time.Millisecond))})
+	}
+	return list
+}
+
 // handoffCache says what the target is told about the cache.
 func (s *session) handoffCache() handoff.Cache {
 	c := s.set.Cache

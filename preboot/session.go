@@ -179,6 +179,7 @@ func (s *session) openStore(ctx context.Context, c *network.Config) error {
 	if err != nil {
 		return part("settings", err)
 	}
+	client.SetOrder(s.remembered())
 	for _, u := range client.URLs() {
 		s.report(fmt.Sprintf("asking %s over %s", u, c.Link))
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/ulikunitz/xz"
@@ -18,10 +19,12 @@ import (
 // maxModule bounds the length of a module, in bytes.
 const maxModule = 128 << 20
 
-// Loader loads modules of the running kernel.
+// Loader loads modules of the running kernel. It is safe for concurrent use.
 type Loader struct {
 	Dir  string // such as /lib/modules/6.1.0-13-amd64
 	Tree *Tree
+
+	mu   sync.Mutex
 	done map[string]error
 }
 
@@ -53,6 +56,8 @@ func NewLoader(root string) (*Loader, error) {
 // Load loads a module and what it needs. Those that are loaded already, or
 // built in, are no error. Errors wrap ErrNotFound or what the kernel said.
 func (l *Loader) Load(name string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	name = Name(name)
 	if err, ok := l.done[name]; ok {
 		return err

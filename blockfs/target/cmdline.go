@@ -4,11 +4,14 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+
+	"github.com/inetboot/inetboot/internal/handoff"
 )
 
 // cmdline is what of the kernel's command line concerns init.
 type cmdline struct {
 	init    string // init=, "" if not given
+	cache   handoff.Cache
 	overlay string // inetboot.overlay=: size of the overlay as tmpfs takes it
 	quiet   bool   // messages of the kernel's log are not shown
 }
@@ -34,6 +37,11 @@ func parseCmdline(s string) (cmdline, error) {
 				return c, fmt.Errorf("inetboot.overlay=%s: want a size such as 2G or 50%%", value)
 			}
 			c.overlay = value
+		case handoff.CacheOption:
+			var err error
+			if c.cache, err = handoff.ParseCache(value); err != nil {
+				return c, err
+			}
 		}
 	}
 	return c, nil

@@ -18,7 +18,7 @@ import (
 
 // writeFiles writes what the image's own programs have to know.
 func (b *booter) writeFiles(link netlink.Link, pid int) error {
-	for name, content := range runFiles(b.h.Network, link.Attrs().Name, pid) {
+	for name, content := range runFiles(b.h.Network, link, pid) {
 		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 			return &failure{"write " + name, err, "the machine may have too little memory"}
 		}
@@ -42,8 +42,14 @@ func (b *booter) writeFiles(link netlink.Link, pid int) error {
 }
 
 // runFiles returns the files below /run that keep the image's programs from
-// taking the network down or killing the daemon.
-func runFiles(n handoff.Network, link string, pid int) map[string]string {
+// taking the network down or killing the daemon. Without a link the network is
+// the image's own business.
+func runFiles(n handoff.Network, link netlink.Link, pid int) map[string]string {
+	const omit = "/run/sendsigs.omit.d/inetboot"
+	if link == nil {
+		return map[string]string{omit: strconv.Itoa(pid) + "\n"}
+	}
+	name := link.Attrs().Name
 	var dns, domains strings.Builder
 	for _, a := range n.Nameservers {
 		fmt.Fprintf(&dns, "DNS=%v\n", a)
@@ -60,8 +66,8 @@ func runFiles(n handoff.Network, link string, pid int) map[string]string {
 		"/run/NetworkManager/conf.d/00-inetboot.conf": note +
 			"[device-inetboot]\nmatch-device=mac:" + n.MAC + "\nmanaged=0\n",
 		// ifup(8) does nothing for an interface that it believes to be up.
-		"/run/network/ifstate":          "lo=lo\n" + link + "=" + link + "\n",
-		"/run/sendsigs.omit.d/inetboot": strconv.Itoa(pid) + "\n",
+		"/run/network/ifstate": "lo=lo\n" + name + "=" + name + "\n",
+		omit:                   strconv.Itoa(pid) + "\n",
 	}
 }
 

@@ -19,12 +19,9 @@ import (
 )
 
 // network raises the link that preboot used, with the same settings. It waits
-// for the link and for its cable, and says so.
+// for the link and for its cable, and says so. A boot without a network has no
+// link: nil.
 func (b *booter) network(ctx context.Context) (netlink.Link, error) {
-	mac, err := net.ParseMAC(b.h.Network.MAC)
-	if err != nil {
-		return nil, &failure{"set up the network", err, "use a newer boot medium"}
-	}
 	// The interface's own loopback first: programs expect it.
 	if lo, err := netlink.LinkByName("lo"); err == nil {
 		if err := netlink.LinkSetUp(lo); err != nil {
@@ -33,6 +30,14 @@ func (b *booter) network(ctx context.Context) (netlink.Link, error) {
 	}
 	if err := b.mods.Load("af_packet"); err != nil {
 		b.log.Debug("no packet sockets", "error", err)
+	}
+	if b.h.Offline {
+		b.say("started without a network: what is not in the cache has to wait until the system brings one up")
+		return nil, nil
+	}
+	mac, err := net.ParseMAC(b.h.Network.MAC)
+	if err != nil {
+		return nil, &failure{"set up the network", err, "use a newer boot medium"}
 	}
 	link, err := b.findLink(ctx, mac)
 	if err != nil {
@@ -58,7 +63,7 @@ func (b *booter) findLink(ctx context.Context, mac net.HardwareAddr) (netlink.Li
 	said := false
 	seen := map[string]bool{}
 	for {
-		b.loadDrivers("/sys/bus", seen)
+		b.loadDrivers("/sys/bus", networkDirs, seen)
 		links, err := netlink.LinkList()
 		if err != nil {
 			return nil, &failure{"list network links", err, "the kernel of this image lacks something basic; build the image anew"}
@@ -102,13 +107,17 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// driverDirs are the parts of a kernel that network devices and the buses on
-// the way to them need; drivers for other devices are the image's business.
-var driverDirs = []string{"drivers/net/", "drivers/virtio/", "drivers/usb/", "drivers/hv/", "drivers/xen/", "drivers/pci/", "drivers/pcmcia/", "net/"}
+// networkDirs and storageDirs are the parts of a kernel that these devices and
+// the buses on the way to them need; drivers for other devices are the image's
+// business.
+var (
+	networkDirs = []string{"drivers/net/", "drivers/virtio/", "drivers/usb/", "drivers/hv/", "drivers/xen/", "drivers/pci/", "drivers/pcmcia/", "net/"}
+	storageDirs = []string{"drivers/ata/", "drivers/scsi/", "drivers/nvme/", "drivers/block/", "drivers/mmc/", "drivers/virtio/", "drivers/usb/", "drivers/hv/", "drivers/xen/", "drivers/pci/"}
+)
 
-// loadDrivers loads what the devices that are there ask for. seen holds the
-// modaliases that it has been through.
-func (b *booter) loadDrivers(bus string, seen map[string]bool) {
+// loadDrivers loads what the devices that are there ask for, as far as it lies
+// in one of dirs. seen holds the modaliases that it has been through.
+func (b *booter) loadDrivers(bus string, dirs []string, seen map[string]bool) {
 	names, err := filepath.Glob(filepath.Join(bus, "*/devices/*/modalias"))
 	if err != nil {
 		return
@@ -127,7 +136,7 @@ func (b *booter) loadDrivers(bus string, seen map[string]bool) {
 		seen[string(alias)] = true
 		for _, m := range b.mods.Tree.Match(string(alias)) {
 			file, err := b.mods.Tree.File(m)
-			if err != nil || !wantedDriver(file) {
+			if err != nil || !wantedDriver(file, dirs) {
 				continue
 			}
 			if err := b.mods.Load(m); err != nil {
@@ -137,12 +146,12 @@ func (b *booter) loadDrivers(bus string, seen map[string]bool) {
 	}
 }
 
-func wantedDriver(file string) bool {
+func wantedDriver(file string, dirs []string) bool {
 	_, rest, ok := strings.Cut("/"+file, "/kernel/")
 	if !ok {
 		return file != "" // updates/, extra/: put there on purpose
 	}
-	for _, d := range driverDirs {
+	for _, d := range dirs {
 		if strings.HasPrefix(rest, d) {
 			return true
 		}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/vishvananda/netlink"
 
 	"github.com/inetboot/inetboot/internal/handoff"
 )
@@ -23,6 +24,8 @@ func TestParseCmdline(t *testing.T) {
 		{"inetboot.overlay=2G", cmdline{overlay: "2G"}, false},
 		{`"init=/a b" x="y z" inetboot.overlay=40%`, cmdline{init: "/a b", overlay: "40%"}, false},
 		{"a -- init=/not/this", cmdline{overlay: "50%"}, false},
+		{"inetboot.cache=ram:1G", cmdline{overlay: "50%", cache: handoff.Cache{Mode: handoff.CacheRAM, Size: 1 << 30}}, false},
+		{"inetboot.cache=tape", cmdline{}, true},
 		{"inetboot.overlay=2G,nr_inodes=1", cmdline{}, true},
 		{"inetboot.overlay=", cmdline{}, true},
 		{"inetboot.overlay=0", cmdline{}, true},
@@ -136,7 +139,7 @@ func TestConversions(t *testing.T) {
 }
 
 func TestRunFiles(t *testing.T) {
-	files := runFiles(testNetwork, "eth0", 123)
+	files := runFiles(testNetwork, &netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}}, 123)
 	for name, want := range map[string][]string{
 		"/run/systemd/network/00-inetboot.network":    {"MACAddress=52:54:00:12:34:56\n", "DHCP=no\n", "KeepConfiguration=yes\n", "DNS=10.0.2.3\n", "DNS=2001:db8::3\n", "Domains=example.org example.com\n"},
 		"/run/NetworkManager/conf.d/00-inetboot.conf": {"match-device=mac:52:54:00:12:34:56\n", "managed=0\n"},
@@ -152,6 +155,34 @@ func TestRunFiles(t *testing.T) {
 	}
 	if len(files) != 0 {
 		t.Errorf("more files than expected: %v", files)
+	}
+	// Without a link the image's own programs bring the network up.
+	want := map[string]string{"/run/sendsigs.omit.d/inetboot": "123\n"}
+	if diff := cmp.Diff(want, runFiles(handoff.Network{}, nil, 123)); diff != "" {
+		t.Errorf("runFiles without a link (-want +got):\n%s", diff)
+	}
+}
+
+func TestCacheChoice(t *testing.T) {
+	found := handoff.Cache{UUID: "1234-ABCD", Device: "sda1"}
+	none := handoff.Cache{Mode: handoff.CacheNone}
+	for name, tt := range map[string]struct{ person, image, want handoff.Cache }{
+		"nobody says anything":    {handoff.Cache{}, handoff.Cache{}, handoff.Cache{}},
+		"preboot has found one":   {found, handoff.Cache{}, found},
+		"the image wants none":    {found, none, none},
+		"the image wants any":     {found, handoff.Cache{Mode: handoff.CacheAuto}, handoff.Cache{Mode: handoff.CacheAuto, UUID: "1234-ABCD", Device: "sda1"}},
+		"the image names another": {found, handoff.Cache{Mode: handoff.CacheAuto, UUID: "AAAA-0000"}, handoff.Cache{Mode: handoff.CacheAuto, UUID: "AAAA-0000"}},
+		"the person has the word": {none, handoff.Cache{Mode: handoff.CacheRAM, Size: 1}, none},
+	} {
+		b := &booter{h: &handoff.Handoff{Cache: tt.person}, cmd: cmdline{cache: tt.image}}
+		if got := b.cacheChoice(); got != tt.want {
+			t.Errorf("%s: cacheChoice = %+v; want %+v", name, got, tt.want)
+		}
+		if got := b.cacheChoice().Mode; got == handoff.CacheNone {
+			if dir := b.findCache(t.Context()); dir != "" {
+				t.Errorf("%s: findCache = %q; want none", name, dir)
+			}
+		}
 	}
 }
 
@@ -263,8 +294,22 @@ func TestWantedDriver(t *testing.T) {
 		"updates/dkms/r8125.ko":                              true,
 		"":                                                   false,
 	} {
-		if got := wantedDriver(file); got != want {
-			t.Errorf("wantedDriver(%q) = %v; want %v", file, got, want)
+		if got := wantedDriver(file, networkDirs); got != want {
+			t.Errorf("wantedDriver(%q) for networks = %v; want %v", file, got, want)
+		}
+	}
+	for file, want := range map[string]bool{
+		"kernel/drivers/net/ethernet/intel/e1000e/e1000e.ko": false,
+		"kernel/drivers/ata/ahci.ko":                         true,
+		"kernel/drivers/scsi/sd_mod.ko.zst":                  true,
+		"kernel/drivers/nvme/host/nvme.ko":                   true,
+		"kernel/drivers/block/virtio_blk.ko":                 true,
+		"kernel/drivers/usb/storage/uas.ko":                  true,
+		"kernel/drivers/mmc/core/mmc_block.ko":               true,
+		"kernel/drivers/gpu/drm/qxl/qxl.ko":                  false,
+	} {
+		if got := wantedDriver(file, storageDirs); got != want {
+			t.Errorf("wantedDriver(%q) for storage = %v; want %v", file, got, want)
 		}
 	}
 }

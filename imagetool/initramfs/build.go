@@ -170,7 +170,7 @@ func (b *builder) modules() []string {
 	for _, n := range b.mods.Under(leftOut...) {
 		drop[n] = true
 	}
-	names := slices.Concat(essential, network)
+	names := slices.Concat(essential, network, storage)
 	for _, n := range b.mods.Under(networkFolders...) {
 		if !drop[n] {
 			names = append(names, n)

@@ -1,7 +1,8 @@
 package initramfs
 
 // What a target's initramfs is made of. It has one task: to reach the store
-// over a wired network and to mount the root from there.
+// over a wired network, and the cache on a disk, and to mount the root from
+// there.
 
 // essential are the modules without which a root cannot be mounted. The
 // crc32c providers are soft dependencies of libcrc32c, which some kernels do
@@ -37,6 +38,16 @@ var leftOut = []string{
 	"kernel/drivers/net/ethernet/pensando", "kernel/drivers/net/ethernet/qlogic", "kernel/drivers/net/ethernet/sfc",
 	"kernel/drivers/net/ethernet/broadcom/bnx2x", "kernel/drivers/net/ethernet/broadcom/bnxt",
 	"kernel/drivers/net/ethernet/marvell/prestera", "kernel/drivers/net/ethernet/marvell/octeontx2",
+}
+
+// storage are the modules with which a cache's disk is found and read, as the
+// boot media do, and the filesystems that may hold one. Drivers of buses are
+// among network.
+var storage = []string{
+	"sd_mod", "usb_storage", "uas", "ahci", "ata_piix", "nvme", "virtio_blk", "virtio_scsi",
+	"xen-blkfront", "hv_storvsc", "vmw_pvscsi",
+	"mmc_block", "sdhci_pci", "sdhci_acpi",
+	"vfat", "nls_cp437", "nls_ascii", "nls_iso8859-1", "nls_utf8", "exfat", "ext4", "xfs", "btrfs",
 }
 
 // mediaDrivers are the network drivers of the boot media. A machine that

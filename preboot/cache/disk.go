@@ -48,7 +48,7 @@ const stepLimit = 10 * time.Second
 func open(ctx context.Context, found *cachedisk.Found, log func(string)) *Disk {
 	d := &Disk{found: found, root: filepath.Join(found.Folder, storeDir), limit: stepLimit}
 	st, err := within(ctx, d, func() (cachedisk.State, error) { return cachedisk.LoadState(found.Folder) })
-	if err != nil && log != nil {
+	if err != nil {
 		log(fmt.Sprintf("the state of the cache on %s is not used: %v", found.Name, err))
 	}
 	d.state = st

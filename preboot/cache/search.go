@@ -9,6 +9,7 @@ package cache
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
 
@@ -22,7 +23,6 @@ type Search struct {
 
 	mu   sync.Mutex
 	disk *Disk
-	err  error
 }
 
 // Options says where to look, and for how long.
@@ -38,24 +38,30 @@ func Start(ctx context.Context, o Options) *Search {
 	if o.Wait == 0 {
 		o.Wait = 20 * time.Second
 	}
+	if o.Log == nil {
+		o.Log = func(string) {}
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	s := &Search{cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(s.done)
 		found, err := cachedisk.Find(ctx, cachedisk.Options{Dir: o.Dir, ReadOnly: true, UUID: o.UUID, Wait: o.Wait, Log: o.Log})
-		var d *Disk
-		if err == nil {
-			if o.UUID != "" && found.UUID != o.UUID {
-				// A person has said which one.
-				err = cachedisk.ErrNone
-				unmount(found)
-			} else {
-				d = open(ctx, found, o.Log)
-			}
+		if err == nil && o.UUID != "" && found.UUID != o.UUID {
+			// A person has said which one.
+			err = cachedisk.ErrNone
+			unmount(found)
 		}
+		if err != nil {
+			if o.UUID != "" && ctx.Err() == nil {
+				o.Log(fmt.Sprintf("there is no cache on the disk %s: %v", o.UUID, err))
+			}
+			return
+		}
+		d := open(ctx, found, o.Log)
+		o.Log(fmt.Sprintf("cache on %s (%s %s), images complete in it: %d", d.Device(), d.Type(), d.UUID(), len(d.state.Complete)))
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.disk, s.err = d, err
+		s.disk = d
 	}()
 	return s
 }
