@@ -11,9 +11,11 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/inetboot/inetboot/server/api"
+	"github.com/inetboot/inetboot/server/boots"
 	"github.com/inetboot/inetboot/server/listen"
 	"github.com/inetboot/inetboot/server/setup"
 	"github.com/inetboot/inetboot/server/store"
@@ -61,9 +63,18 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) (err error
 			err = errors.Join(err, fmt.Errorf("close the store: %w", cerr))
 		}
 	}()
+	keeper, err := boots.Open(boots.Options{Dir: folder.Boots(), Store: dir, Log: log})
+	if err != nil {
+		return err
+	}
+	work, stopWork := context.WithCancel(ctx)
+	var working sync.WaitGroup
+	working.Go(func() { keeper.Run(work) })
+	defer working.Wait() // before the store is closed
+	defer stopWork()
 
 	srv := &http.Server{
-		Handler:           api.New(api.Options{Store: dir, Token: folder.Token, Log: log}),
+		Handler:           api.New(api.Options{Store: dir, Boots: keeper, Token: folder.Token, Log: log}),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,

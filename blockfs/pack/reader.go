@@ -143,6 +143,32 @@ func (r *Reader) Stored(dst []byte) ([]byte, error) {
 	return dst, nil
 }
 
+// List reads the header and the records of a pack in a file of size bytes,
+// without the stored bytes. Errors are those of Reader.
+func List(src io.ReaderAt, manifest digest.SHA256, size int64) (Header, []Record, error) {
+	r, err := NewReader(io.NewSectionReader(src, 0, size), manifest, size)
+	if err != nil {
+		return Header{}, nil, err
+	}
+	if r.header.Bytes != size {
+		return r.header, nil, invalid("it has %d bytes, its header says %d", size, r.header.Bytes)
+	}
+	var out []Record
+	for {
+		rec, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return r.header, out, nil
+		}
+		if err != nil {
+			return r.header, nil, err
+		}
+		out = append(out, rec)
+		// Its bytes are within size: Next has checked that they leave room.
+		r.src = io.NewSectionReader(src, size-r.left, r.left)
+		r.unread = 0
+	}
+}
+
 // Check reads a whole pack that has size bytes, and decodes every block. It is
 // for those who keep packs for others.
 func Check(src io.Reader, manifest digest.SHA256, size int64) (Header, error) {

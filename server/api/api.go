@@ -15,10 +15,12 @@ import (
 	"github.com/labstack/echo/v4"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/inetboot/inetboot/blockfs/pack"
 	"github.com/inetboot/inetboot/catalog"
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/storepath"
 	"github.com/inetboot/inetboot/internal/strictjson"
+	"github.com/inetboot/inetboot/server/boots"
 	"github.com/inetboot/inetboot/server/store"
 )
 
@@ -28,6 +30,7 @@ const maxPaths = 10000
 // Options configures the interface.
 type Options struct {
 	Store *store.Dir
+	Boots *boots.Keeper
 	Token string // what publishers have to show
 	Log   *slog.Logger
 	Now   func() time.Time // nil: time.Now
@@ -37,6 +40,8 @@ type Options struct {
 
 type api struct {
 	store    *store.Dir
+	boots    *boots.Keeper
+	reports  rate
 	token    [sha256.Size]byte
 	log      *slog.Logger
 	now      func() time.Time
@@ -52,13 +57,17 @@ func New(o Options) http.Handler {
 	if o.Patience == 0 {
 		o.Patience = Patience
 	}
-	a := &api{store: o.Store, token: sha256.Sum256([]byte(o.Token)), log: o.Log, now: o.Now, patience: o.Patience, metrics: newMetrics()}
+	a := &api{store: o.Store, boots: o.Boots, token: sha256.Sum256([]byte(o.Token)), log: o.Log, now: o.Now, patience: o.Patience, metrics: newMetrics()}
+	a.metrics.registry.MustRegister(o.Boots.Collectors()...)
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
 	e.HTTPErrorHandler = a.answerError
 	e.GET("/healthz", a.health)
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{})))
 	e.POST("/api/v1/missing", a.missing, a.publisher)
+	e.POST("/"+pack.ReportPath, a.boot)
+	e.GET("/"+pack.ReportPath+"/:manifest", a.bootSummary, a.publisher)
+	e.DELETE("/packs/:manifest", a.removePack, a.publisher)
 	e.GET("/*", a.get)
 	e.HEAD("/*", a.get)
 	e.PUT("/*", a.put, a.publisher)
@@ -137,14 +146,17 @@ func etag(d digest.SHA256) string { return `"` + d.String() + `"` }
 func (a *api) put(c echo.Context) error {
 	r := c.Request()
 	p := storePath(r)
-	kind, _, ok := storepath.Parse(p)
-	if !ok || kind == storepath.KindPack {
+	kind, sum, ok := storepath.Parse(p)
+	if !ok {
 		return refuse(http.StatusNotFound, "no such place in a store")
 	}
 	if n := a.store.Limit(kind); r.ContentLength > n {
 		return refuse(http.StatusRequestEntityTooLarge, "%d bytes are announced, at most %d are allowed for a %s", r.ContentLength, n, kind)
 	}
-	if !kind.Immutable() {
+	switch {
+	case kind == storepath.KindPack:
+		return a.putPack(c, sum)
+	case !kind.Immutable():
 		return a.replace(c, p, kind)
 	}
 	created, err := a.store.Put(r.Context(), p, r.Body)

@@ -28,6 +28,7 @@ import (
 	"github.com/inetboot/inetboot/catalog"
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/storepath"
+	"github.com/inetboot/inetboot/server/boots"
 	"github.com/inetboot/inetboot/server/store"
 )
 
@@ -52,10 +53,20 @@ func fixtureIn(t *testing.T, base string, limits store.Limits) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := httptest.NewServer(New(Options{Store: d, Token: token, Log: slog.New(slog.DiscardHandler)}))
+	s := httptest.NewServer(New(Options{Store: d, Boots: keeper(t, d), Token: token, Log: slog.New(slog.DiscardHandler)}))
 	t.Cleanup(func() { s.Close(); d.Close() })
 	f.url = s.URL
 	return f
+}
+
+// keeper returns one that is idle.
+func keeper(t *testing.T, d *store.Dir) *boots.Keeper {
+	t.Helper()
+	k, err := boots.Open(boots.Options{Dir: filepath.Join(t.TempDir(), "boots"), Store: d, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
 }
 
 // do sends a request; headers are pairs.
@@ -224,7 +235,8 @@ func TestPutRefuses(t *testing.T) {
 		{"wrong hash of an index", f, storepath.Index(sum), idx, auth, 422},
 		{"index of another version", f, storepath.Index(digest.Of(idx)), idx, auth, 422},
 		{"oversized file", small, storepath.File(sum), plain, auth, 413},
-		{"pack", f, storepath.Pack(sum), plain, auth, 404},
+		{"pack that is none", f, storepath.Pack(sum), plain, auth, 422},
+		{"pack without token", f, storepath.Pack(sum), plain, "", 401},
 		{"no place", f, "etc/passwd", plain, auth, 404},
 		{"trust without condition", f, storepath.Trust, plain, auth, 428},
 	} {
@@ -597,7 +609,7 @@ func TestSlowHeader(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer d.Close()
-	s := httptest.NewUnstartedServer(New(Options{Store: d, Token: token, Log: slog.New(slog.DiscardHandler)}))
+	s := httptest.NewUnstartedServer(New(Options{Store: d, Boots: keeper(t, d), Token: token, Log: slog.New(slog.DiscardHandler)}))
 	s.Config.ReadHeaderTimeout = 200 * time.Millisecond
 	s.Start()
 	defer s.Close()

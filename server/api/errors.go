@@ -8,8 +8,10 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"github.com/inetboot/inetboot/blockfs/pack"
 	"github.com/inetboot/inetboot/catalog"
 	"github.com/inetboot/inetboot/internal/digest"
+	"github.com/inetboot/inetboot/server/boots"
 	"github.com/inetboot/inetboot/server/store"
 )
 
@@ -25,6 +27,9 @@ func putError(err error) error {
 		is   error
 		code int
 	}{
+		{pack.ErrReport, http.StatusBadRequest},
+		{boots.ErrUnknown, http.StatusUnprocessableEntity},
+		{boots.ErrBusy, http.StatusServiceUnavailable},
 		{store.ErrTooLarge, http.StatusRequestEntityTooLarge},
 		{store.ErrFull, http.StatusInsufficientStorage},
 		{store.ErrConflict, http.StatusPreconditionFailed},

@@ -39,7 +39,7 @@ func slowFixture(t *testing.T, patience time.Duration) (*fixture, string) {
 		t.Fatal(err)
 	}
 	srv := &http.Server{
-		Handler: New(Options{Store: d, Token: token, Log: slog.New(slog.DiscardHandler), Patience: patience}),
+		Handler: New(Options{Store: d, Boots: keeper(t, d), Token: token, Log: slog.New(slog.DiscardHandler), Patience: patience}),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			if err := c.(interface{ SetWriteBuffer(int) error }).SetWriteBuffer(64 << 10); err != nil {
 				t.Error(err)
@@ -244,7 +244,7 @@ func TestLogLevels(t *testing.T) {
 	}
 	defer d.Close()
 	var log bytes.Buffer
-	s := httptest.NewServer(New(Options{Store: d, Token: token, Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))}))
+	s := httptest.NewServer(New(Options{Store: d, Boots: keeper(t, d), Token: token, Log: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))}))
 	f := &fixture{url: s.URL}
 	plain := noise(1000, 6)
 	block, file := storepath.Block(digest.Of(plain)), storepath.File(digest.Of(plain))
@@ -265,5 +265,36 @@ func TestLogLevels(t *testing.T) {
 	}
 	if strings.Contains(log.String(), token) {
 		t.Error("the token is in the log")
+	}
+}
+
+// A report has its time, even if it moves: nobody holds memory with many
+// slow ones.
+func TestSlowReport(t *testing.T) {
+	_, addr := slowFixture(t, 500*time.Millisecond)
+	for _, size := range []int{0, 1, 8 << 10} {
+		c := dial(t, addr, "POST /api/v1/boots HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 1000000\r\n\r\n")
+		stop := make(chan struct{})
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			piece := bytes.Repeat([]byte(" "), size)
+			for {
+				select {
+				case <-stop:
+					return
+				case <-time.After(50 * time.Millisecond):
+					if _, err := c.Write(piece); err != nil {
+						return
+					}
+				}
+			}
+		})
+		start := time.Now()
+		head := make([]byte, 12)
+		if _, err := io.ReadFull(c, head); err != nil || string(head) != "HTTP/1.1 400" || time.Since(start) > 5*time.Second {
+			t.Errorf("%d bytes now and then: answer %q, %v after %v; want 400 soon", size, head, err, time.Since(start))
+		}
+		close(stop)
+		wg.Wait()
 	}
 }

@@ -34,6 +34,9 @@ type Folder struct {
 // Store is the folder of the store itself, which any web server can serve.
 func (f *Folder) Store() string { return filepath.Join(f.Path, "store") }
 
+// Boots is the folder of what machines report about their boots.
+func (f *Folder) Boots() string { return filepath.Join(f.Path, "boots") }
+
 // Temp is where uploads wait; it is on the store's file system.
 func (f *Folder) Temp() string { return filepath.Join(f.Path, "tmp") }
 

@@ -15,10 +15,12 @@ import (
 	"path"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/inetboot/inetboot/blockfs/pack"
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/storepath"
 )
@@ -48,6 +50,7 @@ type Dir struct {
 	limits  Limits
 	replace sync.Mutex // held while a file is replaced
 	mark    mark
+	listed  atomic.Pointer[listed]
 }
 
 // Open opens the store in the folder, making it if need be. Unfinished uploads
@@ -163,6 +166,8 @@ func (d *Dir) Limit(kind storepath.Kind) int64 {
 		return d.limits.Index
 	case storepath.KindFile:
 		return d.limits.File
+	case storepath.KindPack:
+		return pack.MaxBytes
 	}
 	return d.limits.Target
 }

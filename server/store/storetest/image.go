@@ -1,0 +1,146 @@
+// Package storetest makes stores with images in them, for tests.
+package storetest
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/inetboot/inetboot/blockfs/block"
+	"github.com/inetboot/inetboot/blockfs/index"
+	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/internal/digest"
+	"github.com/inetboot/inetboot/internal/storepath"
+	"github.com/inetboot/inetboot/server/store"
+)
+
+// Silent is a logger that says nothing.
+func Silent() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// Publisher puts images into a store.
+type Publisher struct {
+	Dir *store.Dir
+
+	key     ed25519.PrivateKey
+	version uint64
+	targets map[string]catalog.Target
+	catalog []byte
+}
+
+// New returns the publisher of the store in base/store.
+func New(t testing.TB, base string) *Publisher {
+	t.Helper()
+	d, err := store.Open(filepath.Join(base, "store"), filepath.Join(base, "tmp"), store.DefaultLimits())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { d.Close() })
+	pub, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trust, err := catalog.NewTrust(1, catalog.NewKey(pub)).Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Replace(storepath.Trust, digest.SHA256{}, trust, func([]byte) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return &Publisher{Dir: d, key: key, targets: make(map[string]catalog.Target)}
+}
+
+// Image is an image in the store.
+type Image struct {
+	Name     string // of the manifest
+	Manifest digest.SHA256
+	Root     []*index.Index
+}
+
+// Blocks is how many blocks each of the two files of an Image's root has.
+const Blocks = 40
+
+// Add publishes an image, name 1 amd64, whose root has the files meta and data.
+func (p *Publisher) Add(t testing.TB, name string) *Image {
+	t.Helper()
+	enc, err := block.NewEncoder(block.DefaultLevel, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kernel := []byte("kernel of " + name)
+	p.put(t, storepath.File(digest.Of(kernel)), kernel)
+	img := &Image{Name: catalog.ManifestName(name, "1", "amd64")}
+	m := catalog.Manifest{
+		Format: catalog.ManifestFormat, Name: name, Version: "1", Arch: "amd64", Created: time.Unix(1_800_000_000, 0).UTC(),
+		Kernel: catalog.Kernel{Blob: digest.BlobOf(kernel), Release: "6"}, Initrd: digest.BlobOf(kernel), Root: catalog.Root{Type: "erofs"},
+	}
+	for f, file := range []string{"meta", "data"} {
+		var b index.Builder
+		for i := range Blocks {
+			plain := make([]byte, 2000+i)
+			rand.NewChaCha8([32]byte{byte(i), byte(f), byte(len(name)), name[0], name[len(name)-1]}).Read(plain[:1000])
+			stored := enc.Encode(nil, plain)
+			b.Add(len(plain), len(stored), digest.Of(plain))
+			p.put(t, storepath.Block(digest.Of(plain)), stored)
+		}
+		raw, err := b.Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.put(t, storepath.Index(digest.Of(raw)), raw)
+		x, err := index.Parse(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		img.Root = append(img.Root, x)
+		m.Root.Files = append(m.Root.Files, catalog.RootFile{Name: file, Size: x.Size(), Stored: x.StoredSize(), Blocks: x.Blocks(), Index: digest.BlobOf(raw)})
+	}
+	data, err := m.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	img.Manifest = digest.Of(data)
+	p.put(t, storepath.Target(img.Name, img.Manifest), data)
+	p.targets[img.Name] = catalog.NewTarget(data)
+	p.publish(t)
+	return img
+}
+
+// Remove takes an image out of the catalog.
+func (p *Publisher) Remove(t testing.TB, img *Image) {
+	t.Helper()
+	delete(p.targets, img.Name)
+	p.publish(t)
+}
+
+func (p *Publisher) put(t testing.TB, path string, data []byte) {
+	t.Helper()
+	if _, err := p.Dir.Put(t.Context(), path, bytes.NewReader(data)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (p *Publisher) publish(t testing.TB) {
+	t.Helper()
+	p.version++
+	now := time.Now().UTC()
+	next, err := catalog.Sign(&catalog.List{Type: catalog.Type, Version: p.version, Created: now, Expires: now.Add(time.Hour), Targets: p.targets}, p.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var old digest.SHA256
+	if p.catalog != nil {
+		old = digest.Of(p.catalog)
+	}
+	if err := p.Dir.Publish(old, next, now); err != nil {
+		t.Fatal(err)
+	}
+	p.catalog = next
+}
+
+// Client returns the MAC address of the client with a number.
+func Client(n int) string { return fmt.Sprintf("52:54:00:00:%02x:%02x", n/256, n%256) }
