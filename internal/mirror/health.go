@@ -43,6 +43,7 @@ type peer struct {
 	strikes  int           // times in a row that another mirror had to help out
 	rested   time.Time     // when the last rest began
 	until    time.Time     // end of the rest; zero: none, the mirror is usable
+	away     bool          // it rests because it cannot be reached, not for what it sent
 	trial    chan struct{} // closed when somebody knows whether it is back
 	last     error         // of the newest failure
 	failed   int64
@@ -72,6 +73,7 @@ type attempt struct {
 	peer   *peer
 	second bool          // a hedge: it does not wait for its turn
 	probe  bool          // a few bytes: it needs no turn
+	last   bool          // the mirror rests, but there is no other
 	trial  chan struct{} // not nil: this request finds out whether the mirror is back
 
 	// Guarded by Client.mu.
@@ -118,7 +120,7 @@ func (c *Client) begin(a *attempt, cancel context.CancelCauseFunc) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	p := a.peer
-	if a.trial == nil && !a.probe && !p.usable() && c.other(p) != nil {
+	if !a.last && !a.probe && !p.usable() && c.other(p) != nil {
 		return false
 	}
 	a.start, a.cancel = time.Now(), cancel
@@ -135,7 +137,7 @@ func (c *Client) begin(a *attempt, cancel context.CancelCauseFunc) bool {
 func (c *Client) headLimit(a *attempt) time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.other(a.peer) == nil && (a.trial == nil || len(c.order) == 1) {
+	if c.other(a.peer) == nil && (!a.last || len(c.order) == 1) {
 		return 0
 	}
 	return a.peer.patience(headPatience)
@@ -153,7 +155,8 @@ func (c *Client) answer(a *attempt) time.Duration {
 	if p.first == 0 {
 		p.first = took
 	} else {
-		p.first += (took - p.first) / 4
+		// One late answer does not make a slow mirror.
+		p.first += (min(took, 2*p.first+50*time.Millisecond) - p.first) / 4
 	}
 	if !a.start.Before(p.rested) {
 		p.until = time.Time{}
@@ -249,6 +252,7 @@ func (c *Client) failLocked(p *peer, err error, began time.Time) {
 	}
 	p.failures++
 	p.strikes = 0
+	p.away = !permanent(err)
 	now := time.Now()
 	d := min(maxRest, firstRest<<min(p.failures-1, 10))
 	p.rested, p.until = now, now.Add(d*3/4+rand.N(d/2))

@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -140,8 +141,8 @@ func (c *Client) probe(ctx context.Context, p *peer, trial chan struct{}) (time.
 		}
 		// A server without ranges sends all of it; that is little, and an
 		// unread rest would cost the connection.
-		_, err = io.CopyN(io.Discard, resp.Body, 64<<10)
-		if err != nil && err != io.EOF {
+		_, err = io.CopyN(io.Discard, resp.Body, 16<<10)
+		if err != nil && !errors.Is(err, io.EOF) {
 			resp.Body.Close()
 			return 0, err
 		}

@@ -55,7 +55,7 @@ type race struct {
 
 // run reads the file from a's mirror, and starts a second request if need be.
 func (r *race) run(ctx context.Context, s *search, a *attempt, buf []byte) error {
-	if a.trial != nil || r.limit > hedgeLargest || !r.c.hasOther(a.peer) {
+	if a.last || r.limit > hedgeLargest || !r.c.hasOther(a.peer) {
 		return r.read(ctx, a, buf)
 	}
 	fctx, fcancel := context.WithCancelCause(ctx)
@@ -77,6 +77,10 @@ func (r *race) run(ctx context.Context, s *search, a *attempt, buf []byte) error
 		}
 		h.a = r.c.second(s, a.peer)
 		if h.a == nil {
+			if r.c.resting(a.peer) {
+				fcancel(errAbandoned)
+			}
+			h.timer.Reset(hedgePatience)
 			h.mu.Unlock()
 			return
 		}
@@ -141,6 +145,13 @@ func (c *Client) hasOther(p *peer) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.other(p) != nil
+}
+
+// resting tells whether p rests while another mirror can be asked.
+func (c *Client) resting(p *peer) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return !p.usable() && c.other(p) != nil
 }
 
 // hedgeWait returns how long to wait before a second request is sent, 0 if a

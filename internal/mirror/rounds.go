@@ -49,37 +49,56 @@ func (s *search) note(p *peer, began time.Time, err error, dead bool) {
 	t.round, t.began, t.err, t.dead = s.round, began, err, dead
 }
 
-// next returns the mirror to ask now, nil if this round is over. A mirror that
-// rests is asked when no other is left, by one request at a time: trial is
-// that request's duty if mine, and else what to wait for.
-func (c *Client) next(s *search) (p *peer, trial chan struct{}, mine bool) {
+// firstPause is the shortest pause before the second round; it doubles.
+const firstPause = 200 * time.Millisecond
+
+// pick is the mirror to ask now.
+type pick struct {
+	peer *peer
+	last bool // it rests, but there is no other
+
+	// Of mirrors that could not be reached, one request at a time finds out
+	// whether they can be now. trial is its duty if mine; others wait for it.
+	trial chan struct{}
+	mine  bool
+}
+
+// next returns the mirror to ask now, one without peer if this round is over.
+func (c *Client) next(s *search) pick {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.remeasure > 0 && time.Since(c.measured) > c.due {
 		c.measureSoon()
 	}
-	// Without looking through the list: nearly always.
-	if c.preferred.sound() && len(s.tried) == 0 {
-		if len(c.order) > 1 {
-			c.retry()
-		}
-		return c.preferred, nil, false
+	if len(c.order) > 1 {
+		c.retry()
 	}
+	// Without looking through the list: nearly always.
+	if c.preferred.usable() && len(s.tried) == 0 {
+		return pick{peer: c.preferred}
+	}
+	var p *peer
 	for _, q := range c.ranked() {
 		if s.open(q) {
 			p = q
 			break
 		}
 	}
-	if p == nil || p.usable() {
-		c.retry()
-		return p, nil, false
+	switch {
+	case p == nil || p.usable():
+		return pick{peer: p}
+	case !p.away:
+		return pick{peer: p, last: true}
+	case p.trial != nil:
+		return pick{peer: p, trial: p.trial}
 	}
-	if p.trial == nil {
-		p.trial = make(chan struct{})
-		return p, p.trial, true
+	trial := make(chan struct{})
+	if time.Since(p.rested) < min(500*time.Millisecond, firstPause<<min(p.failures-1, 5)) {
+		close(trial) // somebody else has just found out
+		return pick{peer: p, trial: trial}
 	}
-	return p, p.trial, false
+	p.trial = trial
+	return pick{peer: p, last: true, trial: trial, mine: true}
 }
 
 // rounds asks the mirrors in turn, the preferred one first, until try
@@ -91,11 +110,12 @@ func (c *Client) rounds(ctx context.Context, path string, try func(s *search, a 
 	for failed := 0; ; s.round++ {
 		progress := false
 		for {
-			p, trial, mine := c.next(s)
+			pick := c.next(s)
+			p, trial := pick.peer, pick.trial
 			if p == nil {
 				break
 			}
-			if trial != nil && !mine {
+			if trial != nil && !pick.mine {
 				select {
 				case <-trial:
 				case <-ctx.Done():
@@ -107,7 +127,7 @@ func (c *Client) rounds(ctx context.Context, path string, try func(s *search, a 
 				continue
 			}
 			began := time.Now()
-			got, err := try(s, attempt{peer: p, trial: trial})
+			got, err := try(s, attempt{peer: p, last: pick.last, trial: trial})
 			progress = progress || got
 			if err == nil {
 				c.blame(s)
@@ -149,7 +169,7 @@ func (c *Client) rounds(ctx context.Context, path string, try func(s *search, a 
 		}
 		// Up to 5 s, doubling from 0.2 s, spread so that a room of machines
 		// does not come back at the same moment.
-		pause := min(5*time.Second, 200*time.Millisecond<<min(failed, 6))
+		pause := min(5*time.Second, 2*firstPause<<min(max(failed-1, 0), 5))
 		pause = pause/2 + rand.N(pause/2+1)
 		t := time.NewTimer(pause)
 		select {
@@ -177,15 +197,12 @@ func (c *Client) back(p *peer) {
 	p.until = time.Time{}
 }
 
-// awayError says why p cannot be asked, or returns nil if it can.
+// awayError says why p cannot be reached, or returns nil if it can.
 func (c *Client) awayError(p *peer) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if p.usable() {
+	if p.usable() || !p.away {
 		return nil
 	}
-	if p.last == nil || errors.Is(p.last, ErrUnavailable) {
-		return p.last
-	}
-	return fmt.Errorf("%w: %w", ErrUnavailable, p.last)
+	return p.last
 }
