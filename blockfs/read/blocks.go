@@ -47,6 +47,7 @@ type Options struct {
 	Ahead    int           // most blocks fetched ahead of a sequential reader; 0: 16; below 0: none
 	Patience time.Duration // see SetPatience; 0: 30 s
 	Cache    Cache         // asked before the Source; nil: none
+	Keep     Keep          // told of blocks that came in a pack and are right; nil: nobody
 	Logger   *slog.Logger  // nil: silent
 
 	// Grace is how long a read still waits after its context has ended. The
@@ -65,6 +66,11 @@ type Cache interface {
 	// Drop says that what Get returned was not the block.
 	Drop(sum digest.SHA256)
 }
+
+// Keep is told of a block as stored that has come over the network and is
+// right, such as by a cache that wants to have it. It must not wait, nor use
+// the bytes after it has returned. It tells whether it has taken them.
+type Keep func(e index.Entry, stored []byte) bool
 
 // Blocks reads blocks from a Source for any number of files. It is safe for
 // concurrent use.

@@ -61,6 +61,9 @@ func (b *Blocks) nearby(ctx context.Context, e *entry, buf []byte) ([]byte, Orig
 	b.mu.Unlock()
 	if stored != nil {
 		if data, err := block.Decode(buf, stored, e.block.PlainLen, sum); err == nil {
+			if b.opt.Keep != nil {
+				b.opt.Keep(e.block, stored)
+			}
 			return data, FromPack, true
 		}
 		b.mu.Lock()

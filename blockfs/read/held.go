@@ -19,7 +19,7 @@ type held struct {
 }
 
 type heldBlock struct {
-	sum        digest.SHA256
+	block      index.Entry
 	stored     []byte
 	prev, next *heldBlock
 }
@@ -31,15 +31,15 @@ func (h *held) init() {
 
 func (h *held) has(sum digest.SHA256) bool { return h.at[sum] != nil }
 
-func (h *held) add(sum digest.SHA256, stored []byte) {
-	k := &heldBlock{sum: sum, stored: stored, prev: h.young}
+func (h *held) add(e index.Entry, stored []byte) {
+	k := &heldBlock{block: e, stored: stored, prev: h.young}
 	if h.young != nil {
 		h.young.next = k
 	} else {
 		h.old = k
 	}
 	h.young = k
-	h.at[sum] = k
+	h.at[e.SHA256] = k
 	h.bytes += len(stored)
 }
 
@@ -70,7 +70,7 @@ func (h *held) take(sum digest.SHA256) []byte {
 
 func (h *held) clear() {
 	for h.old != nil {
-		h.take(h.old.sum)
+		h.take(h.old.block.SHA256)
 	}
 }
 
@@ -115,18 +115,21 @@ func (b *Blocks) Offer(ctx context.Context, e index.Entry, stored []byte) error 
 			return nil
 		}
 		if b.held.bytes+len(stored) <= b.opt.Held || b.held.old == nil {
-			b.held.add(e.SHA256, append([]byte(nil), stored...))
+			b.held.add(e, append([]byte(nil), stored...))
 			b.mu.Unlock()
 			return nil
 		}
 		b.mu.Unlock()
+		if b.passOn() {
+			continue
+		}
 		t := time.NewTimer(holdTime)
 		select {
 		case <-b.held.freed:
 		case <-t.C:
 			b.mu.Lock()
 			if b.held.old != nil {
-				b.held.take(b.held.old.sum)
+				b.held.take(b.held.old.block.SHA256)
 				b.stats.PackUnused++
 			}
 			b.mu.Unlock()
@@ -140,10 +143,49 @@ func (b *Blocks) Offer(ctx context.Context, e index.Entry, stored []byte) error 
 	}
 }
 
+// passOn makes room by giving the oldest held block to whoever keeps blocks,
+// where a reader will find it. It tells whether it did.
+func (b *Blocks) passOn() bool {
+	if b.opt.Keep == nil {
+		return false
+	}
+	b.mu.Lock()
+	k := b.held.old
+	b.mu.Unlock()
+	if k == nil || !b.kept(k.block, k.stored) {
+		return false
+	}
+	b.mu.Lock()
+	b.held.take(k.block.SHA256) // unless a reader was quicker
+	b.mu.Unlock()
+	return true
+}
+
+// kept checks a block of a pack that nobody has read, and tells whether
+// somebody keeps it.
+func (b *Blocks) kept(e index.Entry, stored []byte) bool {
+	buf := b.bufs.get(e.PlainLen)
+	data, err := block.Decode(buf, stored, e.PlainLen, e.SHA256)
+	if err == nil {
+		b.bufs.put(data)
+		return b.opt.Keep(e, stored)
+	}
+	b.bufs.put(buf)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.held.take(e.SHA256) != nil {
+		b.stats.PackRefused++
+	}
+	return false
+}
+
 // deliver completes an entry that is on its way with what came in a pack.
 func (b *Blocks) deliver(e *entry, stored []byte) {
 	buf := b.bufs.get(e.block.PlainLen)
 	data, err := block.Decode(buf, stored, e.block.PlainLen, e.block.SHA256)
+	if err == nil && b.opt.Keep != nil {
+		b.opt.Keep(e.block, stored)
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch {
@@ -164,6 +206,8 @@ func (b *Blocks) deliver(e *entry, stored []byte) {
 
 // Release lets go of what a pack brought and nobody wanted.
 func (b *Blocks) Release() {
+	for b.passOn() {
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.stats.PackUnused += int64(len(b.held.at))

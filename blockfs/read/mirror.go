@@ -14,6 +14,7 @@ import (
 
 type mirrorStore struct {
 	c    *mirror.Client
+	keep Keep
 	bufs buffers
 }
 
@@ -22,8 +23,11 @@ var _ Store = (*mirrorStore)(nil)
 // Mirror returns the Store behind c. A client for a Blocks should give up
 // after one attempt: Blocks waits between attempts without holding a
 // connection, and says so.
-func Mirror(c *mirror.Client) Store {
-	return &mirrorStore{c: c, bufs: buffers{limit: 4 << 20}}
+func Mirror(c *mirror.Client) Store { return KeepingMirror(c, nil) }
+
+// KeepingMirror is Mirror with somebody who is told of every block.
+func KeepingMirror(c *mirror.Client, keep Keep) Store {
+	return &mirrorStore{c: c, keep: keep, bufs: buffers{limit: 4 << 20}}
 }
 
 func (s *mirrorStore) Block(ctx context.Context, e index.Entry, dst []byte) ([]byte, error) {
@@ -37,6 +41,9 @@ func (s *mirrorStore) Block(ctx context.Context, e index.Entry, dst []byte) ([]b
 	_, err := s.c.Read(ctx, storepath.Block(e.SHA256), buf, int64(block.MaxStored(e.PlainLen)), func(stored []byte) error {
 		var err error
 		plain, err = block.Decode(dst, stored, e.PlainLen, e.SHA256)
+		if err == nil && s.keep != nil {
+			s.keep(e, stored)
+		}
 		return err
 	})
 	if err != nil {

@@ -357,3 +357,41 @@ func TestInFlightIsBounded(t *testing.T) {
 		readAll(t, f, data[:4<<20])
 	})
 }
+
+// With somebody who keeps blocks a pack is never held up, and what it brings
+// is checked before it is passed on.
+func TestPackIsKept(t *testing.T) {
+	s, x, data := fake(t, 64)
+	blocks := stored(t, s)
+	synctest.Test(t, func(t *testing.T) {
+		c := &mapCache{blocks: map[digest.SHA256][]byte{}}
+		b := read.New(s, read.Options{Held: 4 << 16, Ahead: -1, Cache: c, Keep: func(e index.Entry, stored []byte) bool {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.blocks[e.SHA256] = bytes.Clone(stored)
+			return true
+		}})
+		defer b.Close()
+		start := time.Now()
+		for i := range 64 {
+			bad := bytes.Clone(blocks[x.Entry(i).SHA256])
+			if i%8 == 0 {
+				bad[len(bad)/2] ^= 1
+			}
+			if err := b.Offer(t.Context(), x.Entry(i), bad); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b.Release()
+		if d := time.Since(start); d > 8*500*time.Millisecond {
+			t.Errorf("the pack was held back for %v; want only a moment for wrong blocks", d)
+		}
+		if len(c.blocks) != 56 || b.Stats().PackRefused != 8 {
+			t.Errorf("%d blocks were kept, %d refused; want 56, 8", len(c.blocks), b.Stats().PackRefused)
+		}
+		readAll(t, b.Open(x), data)
+		if n := s.calls.Load(); n != 8 {
+			t.Errorf("%d fetches; want 8, of the blocks that were wrong in the pack", n)
+		}
+	})
+}
