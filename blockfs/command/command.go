@@ -32,7 +32,7 @@ func New(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 	c.SetIn(stdin)
 	c.SetOut(stdout)
 	c.SetErr(stderr)
-	c.AddCommand(newMount(), newCat(), newIndex(), newInit(), newDaemon())
+	c.AddCommand(newMount(), newCat(), newIndex(), newStatus(), newInit(), newDaemon())
 	return c
 }
 
@@ -62,6 +62,19 @@ func (o *storeOptions) logger(w io.Writer) *slog.Logger {
 
 // open returns the store, and a function that closes it.
 func (o *storeOptions) open(log *slog.Logger, h *handoff.Handoff) (read.Store, func(), error) {
+	c, folder, err := o.locate(log, h)
+	if err != nil {
+		return nil, nil, err
+	}
+	if c == nil {
+		return read.Dir(folder), func() {}, nil
+	}
+	return read.Mirror(c), c.Close, nil
+}
+
+// locate returns a client for the mirrors, to be closed, or the folder that is
+// the store.
+func (o *storeOptions) locate(log *slog.Logger, h *handoff.Handoff) (*mirror.Client, string, error) {
 	stores, mo := o.stores, mirror.Options{Proxy: o.proxy, Logger: log, Attempts: 1}
 	if h != nil {
 		if len(stores) == 0 {
@@ -73,31 +86,31 @@ func (o *storeOptions) open(log *slog.Logger, h *handoff.Handoff) (read.Store, f
 		}
 	}
 	if len(stores) == 0 {
-		return nil, nil, errors.New("name a store with --store")
+		return nil, "", errors.New("name a store with --store")
 	}
 	if u, err := url.Parse(stores[0]); err != nil || u.Scheme != "http" && u.Scheme != "https" {
 		if len(stores) > 1 {
-			return nil, nil, errors.New("--store: several stores have to be URLs")
+			return nil, "", errors.New("--store: several stores have to be URLs")
 		}
 		if st, err := os.Stat(stores[0]); err != nil {
-			return nil, nil, fmt.Errorf("--store: %w", err)
+			return nil, "", fmt.Errorf("--store: %w", err)
 		} else if !st.IsDir() {
-			return nil, nil, fmt.Errorf("--store: %s is not a folder", stores[0])
+			return nil, "", fmt.Errorf("--store: %s is not a folder", stores[0])
 		}
-		return read.Dir(stores[0]), func() {}, nil
+		return nil, stores[0], nil
 	}
 	if o.ca != "" {
 		pem, err := os.ReadFile(o.ca)
 		if err != nil {
-			return nil, nil, fmt.Errorf("--ca: %w", err)
+			return nil, "", fmt.Errorf("--ca: %w", err)
 		}
 		mo.CA += "\n" + string(pem)
 	}
 	c, err := mirror.New(stores, mo)
 	if err != nil {
-		return nil, nil, fmt.Errorf("--store: %w", err)
+		return nil, "", fmt.Errorf("--store: %w", err)
 	}
-	return read.Mirror(c), c.Close, nil
+	return c, "", nil
 }
 
 // named is a file of a root: its name and its index.

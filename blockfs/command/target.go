@@ -24,8 +24,9 @@ func newInit() *cobra.Command {
 }
 
 func newDaemon() *cobra.Command {
-	var dir string
+	var dir, cacheDir string
 	var link int
+	var fill bool
 	c := &cobra.Command{
 		Use:    "daemon",
 		Short:  "Serve the root; started by init",
@@ -36,14 +37,24 @@ func newDaemon() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			orders, messages, log, stats := target.Inherited()
+			f, err := target.Inherited()
+			if err != nil {
+				return err
+			}
+			local, err := target.Travelled(h)
+			if err != nil {
+				return err
+			}
 			return daemon.Run(c.Context(), daemon.Options{
-				Handoff: h, Dir: dir, Link: link, Control: messages, Orders: orders, Stats: stats, Lock: true,
-				Logger: slog.New(kmsg.NewHandler(log, "inetboot", slog.LevelInfo)),
+				Handoff: h, Dir: dir, Link: link, Control: f.Messages, Orders: f.Orders, Stats: f.Stats, Boot: f.Boot, Status: f.Status,
+				Cache: cacheDir, Fill: fill, Lock: true, Local: local,
+				Logger: slog.New(kmsg.NewHandler(f.Kmsg, "inetboot", slog.LevelInfo)),
 			})
 		},
 	}
 	c.Flags().StringVar(&dir, "dir", "", "where to show the files")
 	c.Flags().IntVar(&link, "link", 0, "index of the network link")
+	c.Flags().StringVar(&cacheDir, "cache", "", "cache folder")
+	c.Flags().BoolVar(&fill, "fill", true, "fill the cache in the background")
 	return c
 }

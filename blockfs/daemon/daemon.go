@@ -6,10 +6,11 @@
 //
 // Everything that the machine runs comes through this process, so it must never
 // wait for anything that the machine runs or stores: no path is opened once it
-// is ready (the kernel's log and the file for statistics are open before), its
-// memory is locked, the out-of-memory killer passes it by, and its name begins
-// with "@", which tells systemd's shutdown to leave it alone
-// (https://systemd.io/ROOT_STORAGE_DAEMONS).
+// is ready (the kernel's log, the files for what it tells, and the folder of
+// the cache are open before), its memory is locked, the out-of-memory killer
+// passes it by, it is marked as a flusher so that its own allocations do not wait for
+// writes that go through it, and its name begins with "@", which tells
+// systemd's shutdown to leave it alone (https://systemd.io/ROOT_STORAGE_DAEMONS).
 package daemon
 
 import (
@@ -21,9 +22,12 @@ import (
 	"io"
 	"log/slog"
 	"math"
+	"net"
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,7 +37,9 @@ import (
 	"github.com/inetboot/inetboot/blockfs/index"
 	"github.com/inetboot/inetboot/blockfs/lease"
 	"github.com/inetboot/inetboot/blockfs/mount"
+	"github.com/inetboot/inetboot/blockfs/pack"
 	"github.com/inetboot/inetboot/blockfs/read"
+	"github.com/inetboot/inetboot/blockfs/root"
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/handoff"
 	"github.com/inetboot/inetboot/internal/mirror"
@@ -45,16 +51,36 @@ const Name = "@blockfs"
 // MemoryLimit is the soft limit of the daemon's heap, in bytes.
 const MemoryLimit = 72 << 20
 
+// Bounds for blocks, in bytes, which together with what go-fuse needs for its
+// requests stay below MemoryLimit.
+const (
+	memory   = 28 << 20
+	inFlight = 16 << 20
+	held     = 14 << 20
+)
+
+// remeasure is about how often the mirrors' distances are measured.
+const remeasure = 10 * time.Minute
+
 // Options is what the daemon needs.
 type Options struct {
 	Handoff *handoff.Handoff
 	Dir     string    // where to mount
-	Link    int       // index of the link that the machine was booted over
+	Link    int       // index of the link that the machine was booted over; 0: none
 	Control io.Writer // Messages go there, one line of JSON each
 	Orders  io.Reader // Orders come from there, one a line; its end means nothing
 	Stats   *os.File  // a Report is written there each second; nil: nowhere
+	Boot    *os.File  // the report of the boot is written there; nil: nowhere
+	Status  net.Listener
+	Cache   string // the cache folder; "": none
+	Fill    bool   // fill the cache in the background
 	Logger  *slog.Logger
-	Lock    bool // lock memory and keep the OOM killer away; needs root
+	Lock    bool       // lock memory and keep the OOM killer away; needs root
+	Quiet   pack.Quiet // when the boot is over; zero: pack.DefaultQuiet
+
+	// Local returns a file that travelled with the handoff, by its path
+	// (handoff.IndexPath, handoff.StorePath). nil: there are none.
+	Local func(path string) ([]byte, error)
 }
 
 // Message is what the daemon says to the process that started it.
@@ -64,9 +90,14 @@ type Message struct {
 }
 
 // Patient is the order to wait for ever from now on, whatever comes from the
-// store. Until then wrong and missing blocks fail a read at once, so that a
-// machine does not start from a root that is known to be damaged.
+// store: the root is handed over to the machine's init. Until then wrong and
+// missing blocks fail a read at once, so that a machine does not start from a
+// root that is known to be damaged.
 const Patient = "patient"
+
+// StageOrder tells that a stage of the boot was reached: "stage NAME UNIX",
+// with milliseconds since 1970.
+func StageOrder(name string, unix int64) string { return fmt.Sprintf("stage %s %d", name, unix) }
 
 // Report is what the daemon writes to Options.Stats.
 type Report struct {
@@ -74,10 +105,12 @@ type Report struct {
 	Bytes  int64 `json:"bytes"`  // of all files, plain
 	Stored int64 `json:"stored"` // bytes of all blocks in the store
 
-	Fetched       int64 `json:"fetched"` // blocks
+	Fetched       int64 `json:"fetched"` // blocks that came over the network
 	FetchedBytes  int64 `json:"fetched_bytes"`
 	FetchedStored int64 `json:"fetched_stored"` // bytes of these blocks in the store
 	Ahead         int64 `json:"ahead"`          // blocks of Fetched that nobody had asked for yet
+	Pack          int64 `json:"pack"`           // blocks of Fetched that came in the boot pack
+	Disk          int64 `json:"disk"`           // blocks that the cache had
 	Hits          int64 `json:"hits"`           // blocks found in memory
 	ReadBytes     int64 `json:"read_bytes"`
 	Retries       int64 `json:"retries"`
@@ -95,11 +128,11 @@ func Run(ctx context.Context, o Options) error {
 		lock(o.Logger)
 	}
 	// Whoever wants to end the daemon unmounts.
-	signal.Ignore(unix.SIGTERM, unix.SIGHUP, unix.SIGINT, unix.SIGPIPE)
+	signal.Ignore(unix.SIGTERM, unix.SIGHUP, unix.SIGINT, unix.SIGPIPE, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM)
 
-	var patient atomic.Bool
 	say := sayer(o.Control)
-	err := run(ctx, o, &patient, say)
+	d := &daemon{o: o, log: o.Logger, say: say}
+	err := d.run(ctx)
 	if err != nil {
 		say(Message{Error: err.Error()})
 	}
@@ -114,6 +147,10 @@ func lock(log *slog.Logger) {
 	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0); err != nil {
 		log.Warn("the OOM killer cannot be kept away", "error", err)
 	}
+	// For the threads to come, too: prctl(2), PR_SET_IO_FLUSHER, Linux 5.6.
+	if err := unix.Prctl(unix.PR_SET_IO_FLUSHER, 1, 0, 0, 0); err != nil {
+		log.Debug("not marked as a flusher", "error", err)
+	}
 }
 
 func sayer(w io.Writer) func(Message) {
@@ -127,93 +164,132 @@ func sayer(w io.Writer) func(Message) {
 	}
 }
 
-func run(ctx context.Context, o Options, patient *atomic.Bool, say func(Message)) error {
+// daemon is a running one.
+type daemon struct {
+	o       Options
+	log     *slog.Logger
+	say     func(Message)
+	root    *root.Root
+	disk    *disk
+	client  *mirror.Client
+	patient atomic.Bool
+	report  atomic.Pointer[pack.Report]
+	wg      sync.WaitGroup
+}
+
+func (d *daemon) run(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	h := o.Handoff
-	c, err := mirror.New(h.Mirrors, mirror.Options{
-		Proxy: h.Proxy, CA: h.CA, Nameservers: h.Network.Nameservers, Logger: o.Logger, Attempts: 1,
-	})
-	if err != nil {
+	h := d.o.Handoff
+	// Servers of the network, or of nobody: resolv.conf lies on the root.
+	if d.client, err = mirror.New(h.Mirrors, mirror.Options{
+		Proxy: h.Proxy, CA: h.CA, Nameservers: h.Network.Nameservers, Logger: d.log, Attempts: 1, Remeasure: remeasure,
+	}); err != nil {
 		return fmt.Errorf("mirrors of the store: %w", err)
 	}
-	store := &reporting{Store: read.Mirror(c), patient: patient, say: say}
-	blocks := read.New(store, read.Options{Memory: 40 << 20, Patience: math.MaxInt64, Logger: o.Logger})
-	defer blocks.Close()
+	defer d.client.Close()
+	d.disk = openDisk(ctx, d.o.Cache, d.log)
+	defer d.disk.close()
+	d.disk.order(d.client)
 
-	var files []mount.File
-	var total Report
-	for _, f := range h.Root.Files {
-		x, err := Index(ctx, store, f, o.Logger)
-		if err != nil {
-			return err
-		}
-		total.Blocks += int64(x.Blocks())
-		total.Bytes += x.Size()
-		total.Stored += x.StoredSize()
-		files = append(files, mount.File{Name: f.Name, File: blocks.Open(x)})
+	o := root.Options{
+		Mirrors: d.client, Cache: d.disk.cache, Image: h.Image, Logger: d.log,
+		Read: read.Options{Memory: memory, InFlight: inFlight, Held: held, Patience: math.MaxInt64},
+		Wrap: func(s read.Store) read.Store { return &reporting{Store: s, patient: &d.patient, say: d.say} },
 	}
-	m, err := mount.New(o.Dir, files, mount.Options{Logger: o.Logger})
+	if d.o.Local != nil {
+		o.Local = func(sum digest.SHA256) ([]byte, error) { return d.o.Local(handoff.IndexPath(sum)) }
+	}
+	for _, f := range h.Root.Files {
+		o.Files = append(o.Files, root.File{Name: f.Name, Index: f.Index, Size: f.Size})
+	}
+	if d.root, err = root.Open(ctx, o); err != nil {
+		return err
+	}
+	defer d.root.Close()
+	for _, s := range h.Stages {
+		d.root.MarkAt(s.Name, s.Unix)
+	}
+	d.root.PinMetadata()
+	m, err := mount.New(d.o.Dir, d.root.Files(), mount.Options{Logger: d.log})
 	if err != nil {
 		return err
 	}
-	say(Message{Ready: true})
+	d.root.Mark(root.StageFiles)
+	d.say(Message{Ready: true})
 
-	var wg sync.WaitGroup
-	defer wg.Wait()
+	defer d.wg.Wait()
 	defer cancel()
-	go func() { // ends with the process at the latest: its reader cannot be interrupted
-		for s := bufio.NewScanner(o.Orders); s.Scan(); {
-			if s.Text() == Patient {
-				patient.Store(true)
-				blocks.SetPatience(-1)
-			}
-		}
-	}()
-	if h.Network.Lease != nil {
-		k, err := lease.New(h.Network, lease.OnLink(o.Link, address4(h.Network)), o.Logger)
+	go d.orders(ctx) // ends with the process at the latest: its reader cannot be interrupted
+	d.wg.Go(func() { d.root.Pack(ctx) })
+	if h.Network.Lease != nil && d.o.Link != 0 {
+		k, err := lease.New(h.Network, lease.OnLink(d.o.Link, address4(h.Network)), d.log)
 		if err != nil {
-			o.Logger.Warn("the DHCP lease will not be renewed", "error", err)
+			d.log.Warn("the DHCP lease will not be renewed", "error", err)
 		} else {
-			wg.Go(func() { _ = k.Run(ctx) })
+			d.wg.Go(func() { _ = k.Run(ctx) })
 		}
 	}
-	if o.Stats != nil {
-		wg.Go(func() { report(ctx, blocks, total, o.Stats) })
+	if d.o.Stats != nil {
+		d.wg.Go(func() { d.stats(ctx) })
+	}
+	if d.o.Status != nil {
+		d.wg.Go(func() {
+			if err := d.root.Serve(ctx, d.o.Status, d.report.Load); err != nil {
+				d.log.Warn("the state of the root cannot be asked for any more", "error", err)
+			}
+		})
 	}
 	<-m.Done()
-	o.Logger.Debug("unmounted")
+	d.log.Debug("unmounted")
 	return nil
 }
 
-// Index loads the index of a root's file. It waits for a store that cannot be
-// reached, and says so.
-func Index(ctx context.Context, s read.Store, f handoff.RootFile, log *slog.Logger) (*index.Index, error) {
-	what := "index of " + f.Name
-	for n := 0; ; n++ {
-		x, err := s.Index(ctx, what, f.Index)
-		if err == nil {
-			if n > 1 {
-				log.Info("the store answers: going on")
+// orders carries out what init says.
+func (d *daemon) orders(ctx context.Context) {
+	for s := bufio.NewScanner(d.o.Orders); s.Scan(); {
+		words := strings.Fields(s.Text())
+		switch {
+		case len(words) == 1 && words[0] == Patient && !d.patient.Load():
+			d.patient.Store(true)
+			d.root.Blocks().SetPatience(-1)
+			d.wg.Go(func() { d.afterBoot(ctx) })
+		case len(words) == 3 && words[0] == "stage":
+			if unix, err := strconv.ParseInt(words[2], 10, 64); err == nil {
+				d.root.MarkAt(words[1], unix)
 			}
-			if x.Size() != f.Size {
-				return nil, fmt.Errorf("%s describes a file of %d bytes, but %d are listed: %w", what, x.Size(), f.Size, digest.ErrMismatch)
+		}
+	}
+}
+
+// afterBoot waits until the machine has booted, tells what it took, and goes
+// on with what has no hurry.
+func (d *daemon) afterBoot(ctx context.Context) {
+	q := d.o.Quiet
+	if q == (pack.Quiet{}) {
+		q = pack.DefaultQuiet()
+	}
+	h := d.o.Handoff
+	rep, err := d.root.Booted(ctx, q, h.BootID, h.Network.MAC)
+	if err != nil {
+		return
+	}
+	d.report.Store(rep)
+	if data, err := rep.Marshal(); err != nil {
+		d.log.Debug("no boot report", "error", err)
+	} else {
+		if d.o.Boot != nil {
+			if _, err := d.o.Boot.WriteAt(data, 0); err != nil {
+				d.log.Debug("boot report not written", "error", err)
 			}
-			return x, nil
 		}
-		if !errors.Is(err, read.ErrUnavailable) || ctx.Err() != nil {
-			return nil, err
+		if !h.Offline {
+			d.root.SendReport(ctx, rep)
 		}
-		if n == 1 {
-			log.Warn("the store cannot be reached: waiting for it; check the cable, the network and the server", "error", err)
-		}
-		t := time.NewTimer(min(5*time.Second, 200*time.Millisecond<<min(n, 5)))
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-			return nil, ctx.Err()
-		}
+	}
+	d.disk.remember(d.client, h)
+	if d.disk.cache != nil && d.o.Fill {
+		d.fill(ctx)
 	}
 }
 
@@ -232,22 +308,25 @@ func (r *reporting) Block(ctx context.Context, e index.Entry, dst []byte) ([]byt
 	return b, err
 }
 
-// report writes the counters to an open file, whose length never changes, so
+// stats writes the counters to an open file, whose length never changes, so
 // that its readers see one write or the next.
-func report(ctx context.Context, b *read.Blocks, total Report, f *os.File) {
+func (d *daemon) stats(ctx context.Context) {
+	size := d.root.Sizes()
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
 	var last Report
 	for {
-		s := b.Stats()
-		r := total
-		r.Fetched, r.FetchedBytes, r.FetchedStored, r.Ahead = s.FetchedBlocks, s.FetchedBytes, s.StoredBytes, s.AheadBlocks
-		r.Hits, r.ReadBytes = s.Memory.Blocks, s.ReadBytes
-		r.Retries, r.Refused, r.Waiting, r.Down = s.Retries, s.Refused, s.Waiting, s.Down
+		s := d.root.Blocks().Stats()
+		r := Report{
+			Blocks: size.Blocks, Bytes: size.Bytes, Stored: size.Stored,
+			Fetched: s.FetchedBlocks, FetchedBytes: s.FetchedBytes, FetchedStored: s.StoredBytes, Ahead: s.AheadBlocks,
+			Pack: s.By[read.FromPack].Blocks, Disk: s.By[read.FromDisk].Blocks, Hits: s.Memory.Blocks, ReadBytes: s.ReadBytes,
+			Retries: s.Retries, Refused: s.Refused, Waiting: s.Waiting, Down: s.Down,
+		}
 		if r != last {
 			last = r
 			if line, err := json.Marshal(r); err == nil && len(line) < 1023 {
-				_, _ = f.WriteAt(fmt.Appendf(nil, "%-1023s\n", line), 0)
+				_, _ = d.o.Stats.WriteAt(fmt.Appendf(nil, "%-1023s\n", line), 0)
 			}
 		}
 		select {

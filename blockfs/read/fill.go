@@ -44,8 +44,9 @@ func (b *Blocks) Fill(ctx context.Context, blk index.Entry) error {
 			b.fetch(e)
 		}
 	case e.state == ready:
+		// Its fetch is over: the bystanders did not take it then.
 		b.mu.Unlock()
-		return nil // its fetch has told the bystanders, or it came from them
+		return b.again(ctx, blk)
 	}
 	b.mu.Unlock()
 	select {
@@ -57,6 +58,22 @@ func (b *Blocks) Fill(ctx context.Context, blk index.Entry) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// again fetches a block that is in memory.
+func (b *Blocks) again(ctx context.Context, blk index.Entry) error {
+	buf := b.bufs.get(blk.PlainLen)
+	data, err := b.src.Block(ctx, blk, buf)
+	if err != nil {
+		b.bufs.put(buf)
+		return fmt.Errorf("fill: %w", err)
+	}
+	b.bufs.put(data)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.stats.By[FromFill].add(blk.PlainLen)
+	b.stats.StoredBytes += int64(blk.StoredLen)
+	return nil
 }
 
 // quiet returns how long to wait before looking again, 0 if nobody waits for

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strconv"
 	"sync"
@@ -33,7 +34,7 @@ type child struct {
 //
 // It runs from a copy of this program on /run that later shuts the machine
 // down; the initramfs is emptied.
-func (b *booter) startDaemon(link netlink.Link) (*child, error) {
+func (b *booter) startDaemon(link netlink.Link, cacheDir string) (*child, error) {
 	fail := func(err error) (*child, error) {
 		return nil, &failure{"start the daemon", err, "the machine may have too little memory"}
 	}
@@ -55,21 +56,41 @@ func (b *booter) startDaemon(link netlink.Link) (*child, error) {
 	if err != nil {
 		return fail(err)
 	}
+	report, err := os.OpenFile(bootFile, os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return fail(err)
+	}
+	status, err := listenStatus()
+	if err != nil {
+		return fail(err)
+	}
+	// For `blockfs status` on the running machine.
+	if err := os.Symlink("../shutdown", Program); err != nil && !errors.Is(err, os.ErrExist) {
+		return fail(err)
+	}
 	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
 	if err != nil {
 		return fail(err)
 	}
-	// Descriptors 3 to 6, see RunDaemon.
-	p, err := os.StartProcess(program, []string{daemon.Name, "daemon", "--link", strconv.Itoa(link.Attrs().Index), "--dir", filesDir}, &os.ProcAttr{
+	args := []string{daemon.Name, "daemon", "--dir", filesDir}
+	if link != nil {
+		args = append(args, "--link", strconv.Itoa(link.Attrs().Index))
+	}
+	if cacheDir != "" {
+		args = append(args, "--cache", cacheDir, fmt.Sprintf("--fill=%t", b.cmd.fill))
+	}
+	// Descriptors from 3 on, see Inherited. The time zone is given, so that no
+	// library looks for its file.
+	p, err := os.StartProcess(program, args, &os.ProcAttr{
 		Dir:   "/",
-		Env:   []string{},
-		Files: []*os.File{null, null, null, orders, messages, b.kmsg, stats},
+		Env:   []string{"TZ=UTC"},
+		Files: []*os.File{null, null, null, orders, messages, b.kmsg, stats, report, status},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
 		return fail(err)
 	}
-	for _, f := range []*os.File{orders, messages, stats, null} {
+	for _, f := range []*os.File{orders, messages, stats, report, status, null} {
 		f.Close()
 	}
 	c := &child{pid: p.Pid, orders: ordersW, ready: make(chan struct{})}
@@ -122,9 +143,9 @@ func (c *child) failure(err error) error {
 	return &failure{"read the image", err, "nothing was started from it: repair the store or its mirrors (push the image again), or choose another entry of the menu"}
 }
 
-// order tells the daemon that there is no way back any more.
-func (c *child) order() error {
-	_, err := fmt.Fprintln(c.orders, daemon.Patient)
+// order tells the daemon something, see daemon.Patient and daemon.StageOrder.
+func (c *child) order(what string) error {
+	_, err := fmt.Fprintln(c.orders, what)
 	return err
 }
 
@@ -144,19 +165,52 @@ func copyProgram(from, to string) error {
 	return out.Close()
 }
 
+// listenStatus makes the socket for questions about the root.
+func listenStatus() (*os.File, error) {
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: StatusSocket, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false)
+	defer l.Close()
+	// What it tells is no secret: no file names, no contents.
+	if err := os.Chmod(StatusSocket, 0o666); err != nil {
+		return nil, err
+	}
+	return l.File()
+}
+
 // Descriptors that startDaemon passes.
 const (
 	fdOrders = 3 + iota
 	fdMessages
 	fdKmsg
 	fdStats
+	fdBoot
+	fdStatus
 )
 
-// Inherited returns the files that startDaemon passed to the daemon. It may be
-// called once.
-func Inherited() (orders, messages, kmsg, stats *os.File) {
-	for fd := fdOrders; fd <= fdStats; fd++ {
+// Files are what startDaemon passes to the daemon.
+type Files struct {
+	Orders, Messages, Kmsg, Stats, Boot *os.File
+	Status                              net.Listener
+}
+
+// Inherited returns what startDaemon passed to the daemon. It may be called
+// once.
+func Inherited() (*Files, error) {
+	for fd := fdOrders; fd <= fdStatus; fd++ {
 		unix.CloseOnExec(fd)
 	}
-	return os.NewFile(fdOrders, "orders"), os.NewFile(fdMessages, "messages"), os.NewFile(fdKmsg, "/dev/kmsg"), os.NewFile(fdStats, statsFile)
+	f := &Files{
+		Orders: os.NewFile(fdOrders, "orders"), Messages: os.NewFile(fdMessages, "messages"), Kmsg: os.NewFile(fdKmsg, "/dev/kmsg"),
+		Stats: os.NewFile(fdStats, statsFile), Boot: os.NewFile(fdBoot, bootFile),
+	}
+	socket := os.NewFile(fdStatus, StatusSocket)
+	defer socket.Close()
+	var err error
+	if f.Status, err = net.FileListener(socket); err != nil {
+		return nil, fmt.Errorf("take over the socket for questions: %w", err)
+	}
+	return f, nil
 }

@@ -39,6 +39,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/inetboot/inetboot/blockfs/daemon"
 	"github.com/inetboot/inetboot/blockfs/kmsg"
 	"github.com/inetboot/inetboot/blockfs/module"
 	"github.com/inetboot/inetboot/internal/handoff"
@@ -55,8 +56,15 @@ const (
 	newRoot    = "/sysroot"
 	program    = runDir + "/shutdown"
 	statsFile  = stateDir + "/stats.json"
+	bootFile   = stateDir + "/boot.json" // report of the boot, once it is over
 	rebootWait = 60 * time.Second
 )
+
+// StatusSocket is where the daemon answers `blockfs status`.
+const StatusSocket = stateDir + "/status"
+
+// Program is this program on the running machine.
+const Program = stateDir + "/blockfs"
 
 // failure is an error with what a person can do about it.
 type failure struct {
@@ -76,6 +84,7 @@ func (f *failure) Unwrap() error { return f.err }
 // after a minute.
 func Init(ctx context.Context, args []string) {
 	b := &booter{start: time.Now(), args: args}
+	b.mark(stageInit)
 	err := b.boot(ctx)
 	b.giveUp(err)
 }
@@ -88,6 +97,31 @@ type booter struct {
 	cmd   cmdline
 	mods  *module.Loader
 	h     *handoff.Handoff
+	d     *child          // nil until it runs
+	steps []handoff.Stage // not told to the daemon yet
+}
+
+// Stages of the boot that init notes. Those of the daemon are in package root.
+const (
+	stageInit    = "target"   // the image's kernel has started this program
+	stageNetwork = "network"  // the link is up
+	stageRoot    = "root"     // the root is mounted
+	stageHanded  = "handover" // the image's own init starts
+)
+
+// mark notes that a stage of the boot is reached now, by a clock that nobody
+// sets in between.
+func (b *booter) mark(stage string) {
+	b.steps = append(b.steps, handoff.Stage{Name: stage, Unix: b.start.UnixMilli() + time.Since(b.start).Milliseconds()})
+	if b.d == nil {
+		return
+	}
+	for _, s := range b.steps {
+		if err := b.d.order(daemon.StageOrder(s.Name, s.Unix)); err != nil {
+			b.log.Debug("stage not noted", "error", err)
+		}
+	}
+	b.steps = nil
 }
 
 // say writes one line for people to the kernel's log, and so to the consoles.
@@ -133,16 +167,18 @@ func (b *booter) boot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	b.mark(stageNetwork)
 	if err := os.MkdirAll(filesDir, 0o755); err != nil {
 		return &failure{"prepare /run", err, "the machine may have too little memory"}
 	}
 	if err := os.WriteFile(filepath.Join(stateDir, "handoff.json"), doc, 0o600); err != nil {
 		return &failure{"prepare /run", err, "the machine may have too little memory"}
 	}
-	d, err := b.startDaemon(link)
+	d, err := b.startDaemon(link, "")
 	if err != nil {
 		return err
 	}
+	b.d = d
 	if err := b.mountRoot(d); err != nil {
 		// What the daemon saw explains an input/output error.
 		if derr := d.refused(); derr != nil {
@@ -150,6 +186,7 @@ func (b *booter) boot(ctx context.Context) error {
 		}
 		return err
 	}
+	b.mark(stageRoot)
 	b.say("root mounted in %s", b.seconds())
 	if err := b.writeFiles(link, d.pid); err != nil {
 		return err
@@ -161,7 +198,8 @@ func (b *booter) boot(ctx context.Context) error {
 	if derr := d.refused(); derr != nil {
 		return d.failure(derr)
 	}
-	if err := d.order(); err != nil {
+	b.mark(stageHanded)
+	if err := d.order(daemon.Patient); err != nil {
 		return &failure{"talk to the daemon", err, "try again"}
 	}
 	b.say("starting %s after %s", initPath, b.seconds())

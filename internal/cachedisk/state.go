@@ -131,6 +131,17 @@ func (s *State) check() error {
 // there is the old or the new one; on FAT, which cannot replace a file in one step,
 // at worst none. What is over the limits of the format is left out: the last mirrors and images.
 func (s State) Save(folder string) error {
+	r, err := os.OpenRoot(folder)
+	if err != nil {
+		return fmt.Errorf("save the cache's state: %w", err)
+	}
+	defer r.Close()
+	return s.SaveIn(r)
+}
+
+// SaveIn is Save for a folder that is open already: who serves the root
+// filesystem has no paths any more.
+func (s State) SaveIn(folder *os.Root) error {
 	s.Format = StateFormat
 	s.Mirrors = s.Mirrors[:min(len(s.Mirrors), maxMirrors)]
 	s.Complete = s.Complete[:min(len(s.Complete), maxComplete)]
@@ -141,7 +152,7 @@ func (s State) Save(folder string) error {
 	if err != nil {
 		return fmt.Errorf("save the cache's state: %w", err)
 	}
-	if err := replace(filepath.Join(folder, StateName), append(b, '\n')); err != nil {
+	if err := replace(folder, StateName, append(b, '\n')); err != nil {
 		return fmt.Errorf("save the cache's state: %w", err)
 	}
 	return nil
@@ -149,12 +160,12 @@ func (s State) Save(folder string) error {
 
 // replace writes a file under another name, brings it to the disk, gives it
 // its name and brings that to the disk.
-func replace(name string, data []byte) error {
+func replace(folder *os.Root, name string, data []byte) error {
 	temp := name + ".new"
-	if err := os.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := folder.Remove(temp); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := folder.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
@@ -166,13 +177,13 @@ func replace(name string, data []byte) error {
 		err = cerr
 	}
 	if err == nil {
-		err = os.Rename(temp, name)
+		err = folder.Rename(temp, name)
 	}
 	if err != nil {
-		os.Remove(temp)
+		folder.Remove(temp)
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(name))
+	dir, err := folder.Open(".")
 	if err != nil {
 		return err
 	}

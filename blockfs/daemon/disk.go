@@ -1,0 +1,160 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/inetboot/inetboot/blockfs/cache"
+	"github.com/inetboot/inetboot/blockfs/root"
+	"github.com/inetboot/inetboot/internal/cachedisk"
+	"github.com/inetboot/inetboot/internal/digest"
+	"github.com/inetboot/inetboot/internal/handoff"
+	"github.com/inetboot/inetboot/internal/mirror"
+	"github.com/inetboot/inetboot/internal/storepath"
+)
+
+// disk is the cache folder and what is remembered in it. Without a cache it
+// does nothing.
+type disk struct {
+	cache  *cache.Cache
+	folder *os.Root
+	state  cachedisk.State
+	log    *slog.Logger
+}
+
+// openLimit is how long a disk may take to be opened before the boot goes on
+// without it.
+const openLimit = 10 * time.Second
+
+// openDisk opens the cache in a folder, "" for none. A disk that fails or
+// hangs is only a disk less.
+func openDisk(ctx context.Context, dir string, log *slog.Logger) *disk {
+	d := &disk{log: log}
+	if dir == "" {
+		return d
+	}
+	type opened struct {
+		c      *cache.Cache
+		folder *os.Root
+		state  cachedisk.State
+		err    error
+	}
+	done := make(chan opened, 1)
+	go func() {
+		var o opened
+		if o.folder, o.err = os.OpenRoot(dir); o.err == nil {
+			o.c, o.err = cache.Open(ctx, dir, cache.Options{Logger: log})
+		}
+		if o.err == nil {
+			var err error
+			if o.state, err = cachedisk.LoadState(dir); err != nil {
+				log.Warn("the cache remembers nothing", "error", err)
+			}
+		}
+		done <- o
+	}()
+	t := time.NewTimer(openLimit)
+	defer t.Stop()
+	select {
+	case o := <-done:
+		if o.err != nil {
+			log.Warn("going on without the cache", "error", o.err)
+			return d
+		}
+		d.cache, d.folder, d.state = o.c, o.folder, o.state
+		s := o.c.Stats()
+		log.Info("cache opened", "blocks", s.Blocks, "MB", s.Bytes/1e6, "quota_MB", s.Quota/1e6, "state", s.State)
+	case <-t.C:
+		log.Warn("the cache's disk does not answer: going on without it")
+		go func() { // it may answer yet
+			if o := <-done; o.err == nil {
+				_ = o.c.Close()
+			}
+		}()
+	case <-ctx.Done():
+	}
+	return d
+}
+
+func (d *disk) close() {
+	if d.cache == nil {
+		return
+	}
+	if err := errors.Join(d.cache.Close(), d.folder.Close()); err != nil {
+		d.log.Warn("the cache was not closed well", "error", err)
+	}
+}
+
+// order asks the mirrors in the order that was good last time. What is
+// remembered of others is of no use: only the handoff says whom to ask.
+func (d *disk) order(c *mirror.Client) {
+	var list []mirror.Measurement
+	for _, m := range d.state.Mirrors {
+		list = append(list, mirror.Measurement{URL: m.URL, RTT: time.Duration(m.RTT * float64(time.Millisecond))})
+	}
+	c.SetOrder(list)
+}
+
+// remember writes down which mirrors are near, and which catalog was seen.
+func (d *disk) remember(c *mirror.Client, h *handoff.Handoff) {
+	if d.cache == nil {
+		return
+	}
+	if list := c.Measurements(); len(list) > 0 {
+		d.state.Mirrors = nil
+		for _, m := range list {
+			d.state.Mirrors = append(d.state.Mirrors, cachedisk.Mirror{URL: m.URL, RTT: float64(m.RTT) / float64(time.Millisecond), Measured: time.Now().UTC()})
+		}
+	}
+	d.state.Catalog = max(d.state.Catalog, h.CatalogVersion)
+	d.save()
+}
+
+// complete writes down whether the cache has all of an image.
+func (d *disk) complete(manifest digest.SHA256, has bool) {
+	d.state.Complete = slices.DeleteFunc(d.state.Complete, func(c cachedisk.Complete) bool { return c.Manifest == manifest })
+	if has {
+		d.state.Complete = append([]cachedisk.Complete{{Manifest: manifest, Time: time.Now().UTC()}}, d.state.Complete...)
+	}
+	d.save()
+}
+
+func (d *disk) save() {
+	if err := d.state.SaveIn(d.folder); err != nil {
+		d.log.Warn("the cache's state is not written", "error", err)
+	}
+}
+
+// fill brings all of the image into the cache.
+func (d *daemon) fill(ctx context.Context) {
+	h := d.o.Handoff
+	o := root.FillOptions{Delay: fillDelay, Files: h.Keep}
+	if d.o.Local != nil {
+		o.Here = func(f handoff.StoreFile) ([]byte, error) {
+			if kind, sum, _ := storepath.Parse(f.Path); kind == storepath.KindIndex {
+				return d.o.Local(handoff.IndexPath(sum))
+			}
+			return d.o.Local(handoff.StorePath(f.Path))
+		}
+	}
+	err := d.root.Fill(ctx, o)
+	if ctx.Err() != nil {
+		return
+	}
+	switch {
+	case err == nil:
+		d.log.Info("the cache has all of this image: it boots without a network from now on")
+	case errors.Is(err, root.ErrNoRoom):
+		d.log.Info("the cache has no room for all of this image", "quota_MB", d.disk.cache.Stats().Quota/1e6)
+	default:
+		d.log.Warn("the cache is not filled", "error", err)
+	}
+	d.disk.complete(h.Image.Manifest, err == nil)
+}
+
+// fillDelay spreads the background fill of machines that started together.
+const fillDelay = 20 * time.Second
