@@ -8,6 +8,8 @@ import (
 	"slices"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/inetboot/inetboot/blockfs/cache"
 	"github.com/inetboot/inetboot/blockfs/root"
 	"github.com/inetboot/inetboot/internal/cachedisk"
@@ -23,6 +25,7 @@ type disk struct {
 	cache  *cache.Cache
 	folder *os.Root
 	state  cachedisk.State
+	ram    bool // it is in memory and ends with the machine
 	log    *slog.Logger
 }
 
@@ -41,6 +44,7 @@ func openDisk(ctx context.Context, dir string, log *slog.Logger) *disk {
 		c      *cache.Cache
 		folder *os.Root
 		state  cachedisk.State
+		ram    bool
 		err    error
 	}
 	done := make(chan opened, 1)
@@ -50,6 +54,8 @@ func openDisk(ctx context.Context, dir string, log *slog.Logger) *disk {
 			o.c, o.err = cache.Open(ctx, dir, cache.Options{Logger: log})
 		}
 		if o.err == nil {
+			var st unix.Statfs_t
+			o.ram = unix.Statfs(dir, &st) == nil && st.Type == unix.TMPFS_MAGIC
 			var err error
 			if o.state, err = cachedisk.LoadState(dir); err != nil {
 				log.Warn("the cache remembers nothing", "error", err)
@@ -65,7 +71,7 @@ func openDisk(ctx context.Context, dir string, log *slog.Logger) *disk {
 			log.Warn("going on without the cache", "error", o.err)
 			return d
 		}
-		d.cache, d.folder, d.state = o.c, o.folder, o.state
+		d.cache, d.folder, d.state, d.ram = o.c, o.folder, o.state, o.ram
 		s := o.c.Stats()
 		log.Info("cache opened", "blocks", s.Blocks, "MB", s.Bytes/1e6, "quota_MB", s.Quota/1e6, "state", s.State)
 	case <-t.C:
@@ -133,6 +139,9 @@ func (d *disk) save() {
 func (d *daemon) fill(ctx context.Context) {
 	h := d.o.Handoff
 	o := root.FillOptions{Delay: fillDelay, Files: h.Keep}
+	if d.disk.ram {
+		o.Files = nil // what starts the machine again is of no use there
+	}
 	if d.o.Local != nil {
 		o.Here = func(f handoff.StoreFile) ([]byte, error) {
 			if kind, sum, _ := storepath.Parse(f.Path); kind == storepath.KindIndex {
@@ -147,7 +156,7 @@ func (d *daemon) fill(ctx context.Context) {
 	}
 	switch {
 	case err == nil:
-		d.log.Info("the cache has all of this image: it boots without a network from now on")
+		d.log.Info("the cache has all of this image")
 	case errors.Is(err, root.ErrNoRoom):
 		d.log.Info("the cache has no room for all of this image", "quota_MB", d.disk.cache.Stats().Quota/1e6)
 	default:

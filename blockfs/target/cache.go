@@ -2,8 +2,12 @@ package target
 
 import (
 	"context"
+	"os"
 	"path/filepath"
+	"strconv"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/inetboot/inetboot/internal/cachedisk"
 	"github.com/inetboot/inetboot/internal/handoff"
@@ -39,6 +43,32 @@ func (b *booter) cacheChoice() handoff.Cache {
 		return c
 	}
 	return b.h.Cache
+}
+
+// ramShare is how much of the memory a cache in RAM takes if nobody says.
+const ramShare = "40%"
+
+// cacheFolder returns the folder that the daemon keeps blocks in: on a disk,
+// or in memory, "" for nowhere.
+func (b *booter) cacheFolder(ctx context.Context) string {
+	c := b.cacheChoice()
+	if c.Mode != handoff.CacheRAM {
+		return b.findCache(ctx)
+	}
+	size := ramShare
+	if c.Size > 0 {
+		size = strconv.FormatInt(c.Size, 10)
+	}
+	if err := os.MkdirAll(cacheDir, 0o755); err != nil {
+		b.log.Warn("going on without a cache in memory", "error", err)
+		return ""
+	}
+	if err := unix.Mount("inetboot", cacheDir, "tmpfs", unix.MS_NODEV|unix.MS_NOSUID|unix.MS_NOEXEC, "mode=0700,size="+size); err != nil {
+		b.log.Warn("going on without a cache in memory", "error", err)
+		return ""
+	}
+	b.say("cache in memory, at most %s", size)
+	return cacheDir
 }
 
 // findCache mounts the disk with the cache folder, for writing if the disk

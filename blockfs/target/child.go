@@ -32,9 +32,10 @@ type child struct {
 
 // startDaemon starts the daemon and waits until it shows the files.
 //
-// It runs from a copy of this program on /run that later shuts the machine
-// down; the initramfs is emptied.
-func (b *booter) startDaemon(link netlink.Link, cacheDir string) (*child, error) {
+// folder is the cache folder, "" for none. The daemon
+// runs from a copy of this program on /run that later shuts the machine down;
+// the initramfs is emptied.
+func (b *booter) startDaemon(link netlink.Link, folder string) (*child, error) {
 	fail := func(err error) (*child, error) {
 		return nil, &failure{"start the daemon", err, "the machine may have too little memory"}
 	}
@@ -76,8 +77,8 @@ func (b *booter) startDaemon(link netlink.Link, cacheDir string) (*child, error)
 	if link != nil {
 		args = append(args, "--link", strconv.Itoa(link.Attrs().Index))
 	}
-	if cacheDir != "" {
-		args = append(args, "--cache", cacheDir, fmt.Sprintf("--fill=%t", b.cmd.fill))
+	if folder != "" {
+		args = append(args, "--cache", folder, fmt.Sprintf("--fill=%t", !b.cmd.noFill))
 	}
 	// Descriptors from 3 on, see Inherited. The time zone is given, so that no
 	// library looks for its file.

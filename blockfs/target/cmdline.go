@@ -13,7 +13,7 @@ type cmdline struct {
 	init    string // init=, "" if not given
 	cache   handoff.Cache
 	overlay string // inetboot.overlay=: size of the overlay as tmpfs takes it
-	fill    bool   // the cache is filled in the background; inetboot.fill=0 forbids it, as for metered links
+	noFill  bool   // inetboot.fill=0: the cache is not filled in the background, as for metered links
 	quiet   bool   // messages of the kernel's log are not shown
 }
 
@@ -23,7 +23,7 @@ var sizeOption = regexp.MustCompile(`^[1-9][0-9]{0,12}[kKmMgG%]?$`)
 const defaultOverlay = "50%"
 
 func parseCmdline(s string) (cmdline, error) {
-	c := cmdline{overlay: defaultOverlay, fill: true}
+	c := cmdline{overlay: defaultOverlay}
 	for _, w := range fields(s) {
 		key, value, _ := strings.Cut(w, "=")
 		switch key {
@@ -37,7 +37,7 @@ func parseCmdline(s string) (cmdline, error) {
 			if value != "0" && value != "1" {
 				return c, fmt.Errorf("inetboot.fill=%s: want 0 or 1", value)
 			}
-			c.fill = value == "1"
+			c.noFill = value == "0"
 		case "inetboot.overlay":
 			if !sizeOption.MatchString(value) {
 				return c, fmt.Errorf("inetboot.overlay=%s: want a size such as 2G or 50%%", value)

@@ -163,6 +163,8 @@ func (b *booter) boot(ctx context.Context) error {
 	if b.mods, err = module.NewLoader("/"); err != nil {
 		return &failure{"look for kernel modules", err, "push the image anew"}
 	}
+	disk := make(chan string, 1)
+	go func() { disk <- b.cacheFolder(ctx) }() // disks and links take their time side by side
 	link, err := b.network(ctx)
 	if err != nil {
 		return err
@@ -174,7 +176,7 @@ func (b *booter) boot(ctx context.Context) error {
 	if err := os.WriteFile(filepath.Join(stateDir, "handoff.json"), doc, 0o600); err != nil {
 		return &failure{"prepare /run", err, "the machine may have too little memory"}
 	}
-	d, err := b.startDaemon(link, "")
+	d, err := b.startDaemon(link, <-disk)
 	if err != nil {
 		return err
 	}

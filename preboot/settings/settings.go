@@ -141,6 +141,8 @@ func (s *Settings) readCommandLine(cmdline string) error {
 			}
 		case handoff.CacheOption:
 			s.Cache, err = handoff.ParseCache(value)
+		case "inetboot.fill", "inetboot.overlay":
+			s.Pass = append(s.Pass, o) // for the target's init
 		case "BOOT_IMAGE", "initrd", "rdinit":
 			// These are about preboot's own start.
 		default:
