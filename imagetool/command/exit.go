@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/inetboot/inetboot/blockfs/pack"
 	"github.com/inetboot/inetboot/catalog"
 	"github.com/inetboot/inetboot/imagetool/initramfs"
 	"github.com/inetboot/inetboot/imagetool/kernel"
@@ -13,6 +14,7 @@ import (
 	"github.com/inetboot/inetboot/imagetool/root"
 	"github.com/inetboot/inetboot/imagetool/source"
 	"github.com/inetboot/inetboot/imagetool/store"
+	"github.com/inetboot/inetboot/imagetool/trace"
 )
 
 // Exit codes.
@@ -56,9 +58,9 @@ func exitCode(err error) int {
 		{ExitTrust, []error{catalog.ErrSignature, catalog.ErrUnknownKey, catalog.ErrRollback, catalog.ErrExpired, catalog.ErrFormat}},
 		{ExitSource, []error{
 			source.ErrUnreadable, source.ErrChanged, kernel.ErrNoKernel, kernel.ErrArch, root.ErrTooLarge,
-			initramfs.ErrKernel, initramfs.ErrModule, initramfs.ErrIndex, initramfs.ErrProgram,
+			initramfs.ErrKernel, initramfs.ErrModule, initramfs.ErrIndex, initramfs.ErrProgram, trace.ErrReport,
 		}},
-		{ExitStore, []error{store.ErrUnreachable, store.ErrRejected, store.ErrNotExist, store.ErrConflict, push.ErrLost, push.ErrNoCatalog}},
+		{ExitStore, []error{store.ErrUnreachable, store.ErrRejected, store.ErrNotExist, store.ErrConflict, push.ErrLost, push.ErrNoCatalog, errNoImage, trace.ErrNoPack, pack.ErrInvalid}},
 	} {
 		for _, target := range c.errs {
 			if errors.Is(err, target) {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/site"
 	"github.com/inetboot/inetboot/internal/storepath"
 )
@@ -162,13 +163,33 @@ func (h *HTTP) do(ctx context.Context, r request) (data []byte, tag string, err 
 func (h *HTTP) once(ctx context.Context, r request) (data []byte, tag string, again bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	resp, again, err := h.send(ctx, r)
+	if err != nil {
+		return nil, "", again, err
+	}
+	defer resp.Body.Close()
+	data, err = io.ReadAll(io.LimitReader(resp.Body, r.limit+1))
+	switch {
+	case err != nil:
+		return nil, "", ctx.Err() == nil, fmt.Errorf("%s: %w: %w", r.what, ErrUnreachable, err)
+	case resp.StatusCode >= 300:
+		again, err := refusal(r, resp.StatusCode, data)
+		return nil, "", again, err
+	case int64(len(data)) > r.limit:
+		return nil, "", false, fmt.Errorf("%s: the answer has more than %d bytes", r.what, r.limit)
+	}
+	return data, resp.Header.Get("ETag"), false, nil
+}
+
+// send sends a request and returns the answer, whatever its status.
+func (h *HTTP) send(ctx context.Context, r request) (resp *http.Response, again bool, err error) {
 	var body io.Reader
 	if r.body != nil {
 		body = io.NewSectionReader(r.body, 0, r.size)
 	}
 	req, err := http.NewRequestWithContext(ctx, r.method, h.base+"/"+r.path, body)
 	if err != nil {
-		return nil, "", false, fmt.Errorf("%s: %w", r.what, err)
+		return nil, false, fmt.Errorf("%s: %w", r.what, err)
 	}
 	if r.body != nil {
 		req.ContentLength = r.size
@@ -190,25 +211,45 @@ func (h *HTTP) once(ctx context.Context, r request) (data []byte, tag string, ag
 	} else if r.ifMatch != nil {
 		req.Header.Set("If-Match", *r.ifMatch)
 	}
-	resp, err := h.client.Do(req)
+	resp, err = h.client.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil, "", false, fmt.Errorf("%s: %w", r.what, ctx.Err())
+			return nil, false, fmt.Errorf("%s: %w", r.what, ctx.Err())
 		}
-		return nil, "", true, fmt.Errorf("%s: %w: %w", r.what, ErrUnreachable, err)
+		return nil, true, fmt.Errorf("%s: %w: %w", r.what, ErrUnreachable, err)
+	}
+	return resp, false, nil
+}
+
+// PutPack implements Store.
+func (h *HTTP) PutPack(ctx context.Context, manifest digest.SHA256, body io.ReaderAt, size int64) error {
+	_, _, err := h.do(ctx, request{
+		what: "upload the boot pack", method: http.MethodPut, path: storepath.Pack(manifest),
+		body: body, size: size, limit: maxMessage, auth: true,
+	})
+	return err
+}
+
+// OpenPack implements Store.
+func (h *HTTP) OpenPack(ctx context.Context, manifest digest.SHA256) (io.ReadCloser, error) {
+	r := request{what: "read the boot pack", method: http.MethodGet, path: storepath.Pack(manifest), fresh: true}
+	resp, _, err := h.send(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode < 300 {
+		return resp.Body, nil
 	}
 	defer resp.Body.Close()
-	data, err = io.ReadAll(io.LimitReader(resp.Body, r.limit+1))
-	switch {
-	case err != nil:
-		return nil, "", ctx.Err() == nil, fmt.Errorf("%s: %w: %w", r.what, ErrUnreachable, err)
-	case resp.StatusCode >= 300:
-		again, err := refusal(r, resp.StatusCode, data)
-		return nil, "", again, err
-	case int64(len(data)) > r.limit:
-		return nil, "", false, fmt.Errorf("%s: the answer has more than %d bytes", r.what, r.limit)
-	}
-	return data, resp.Header.Get("ETag"), false, nil
+	message, _ := io.ReadAll(io.LimitReader(resp.Body, maxMessage)) // the status says enough
+	_, err = refusal(r, resp.StatusCode, message)
+	return nil, err
+}
+
+// RemovePack implements Store.
+func (h *HTTP) RemovePack(ctx context.Context, manifest digest.SHA256) error {
+	_, _, err := h.do(ctx, request{what: "remove the boot pack", method: http.MethodDelete, path: storepath.Pack(manifest), limit: maxMessage, auth: true})
+	return err
 }
 
 // refusal turns a status into an error.

@@ -10,6 +10,8 @@ import (
 	"io"
 	"net/url"
 	"strings"
+
+	"github.com/inetboot/inetboot/internal/digest"
 )
 
 // The reasons for which a store does not do what it was asked to. Errors wrap
@@ -48,6 +50,18 @@ type Store interface {
 	// is as safe as the store can make it. The error wraps ErrConflict if
 	// the tag is no longer right.
 	Replace(ctx context.Context, path string, data []byte, tag string) error
+
+	// PutPack stores the size bytes of body as the boot pack of a manifest, in
+	// the place of the one that is there. The error wraps ErrRejected if it is
+	// none, or is for another manifest.
+	PutPack(ctx context.Context, manifest digest.SHA256, body io.ReaderAt, size int64) error
+
+	// OpenPack reads the boot pack of a manifest. The error wraps ErrNotExist
+	// if there is none.
+	OpenPack(ctx context.Context, manifest digest.SHA256) (io.ReadCloser, error)
+
+	// RemovePack removes it. The error wraps ErrNotExist if there is none.
+	RemovePack(ctx context.Context, manifest digest.SHA256) error
 
 	// Read makes every Store a catalog.Source.
 	Read(ctx context.Context, path string, buf []byte, limit int64, accept func([]byte) error) ([]byte, error)

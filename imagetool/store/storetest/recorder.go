@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/inetboot/inetboot/imagetool/store"
+	"github.com/inetboot/inetboot/internal/digest"
 )
 
 var timeZero time.Time
@@ -49,3 +50,13 @@ func (r *recorder) Replace(_ context.Context, path string, data []byte, _ string
 	r.files[path] = data
 	return nil
 }
+
+func (r *recorder) PutPack(context.Context, digest.SHA256, io.ReaderAt, int64) error {
+	return store.ErrRejected
+}
+
+func (r *recorder) OpenPack(context.Context, digest.SHA256) (io.ReadCloser, error) {
+	return nil, store.ErrNotExist
+}
+
+func (r *recorder) RemovePack(context.Context, digest.SHA256) error { return store.ErrNotExist }

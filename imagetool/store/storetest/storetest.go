@@ -6,6 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 	"slices"
 	"sync"
 	"testing"
@@ -14,6 +17,7 @@ import (
 
 	"github.com/inetboot/inetboot/blockfs/block"
 	"github.com/inetboot/inetboot/blockfs/index"
+	"github.com/inetboot/inetboot/blockfs/pack"
 	"github.com/inetboot/inetboot/catalog"
 	"github.com/inetboot/inetboot/imagetool/keys"
 	"github.com/inetboot/inetboot/imagetool/push"
@@ -33,6 +37,7 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	t.Run("replace", func(t *testing.T) { testReplace(t, open(t)) })
 	t.Run("replace at once", func(t *testing.T) { testReplaceAtOnce(t, open(t)) })
 	t.Run("many at once", func(t *testing.T) { testParallel(t, open(t)) })
+	t.Run("packs", func(t *testing.T) { testPacks(t, open(t)) })
 	t.Run("cancelled", func(t *testing.T) { testCancelled(t, open(t)) })
 }
 
@@ -281,6 +286,75 @@ func testParallel(t *testing.T, st store.Store) {
 		if got, _, err := st.Load(ctx, path, 1<<20); err != nil || !bytes.Equal(got, stored) {
 			t.Errorf("Load(block %d) = %d bytes, %v; want %d", i, len(got), err, len(stored))
 		}
+	}
+}
+
+// newPack returns a boot pack for a manifest with one block.
+func newPack(t *testing.T, manifest digest.SHA256, plain []byte) []byte {
+	t.Helper()
+	f, err := os.Create(filepath.Join(t.TempDir(), "pack"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	w, err := pack.NewWriter(f, manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, stored := newBlock(t, plain)
+	if err := errors.Join(w.Add(len(plain), digest.Of(plain), stored), w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(f.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+func testPacks(t *testing.T, st store.Store) {
+	ctx := context.Background()
+	m := digest.Of([]byte("manifest"))
+	if _, err := st.OpenPack(ctx, m); !errors.Is(err, store.ErrNotExist) {
+		t.Errorf("OpenPack of nothing = %v; want ErrNotExist", err)
+	}
+	if err := st.RemovePack(ctx, m); !errors.Is(err, store.ErrNotExist) {
+		t.Errorf("RemovePack of nothing = %v; want ErrNotExist", err)
+	}
+	check := func(want []byte) {
+		t.Helper()
+		r, err := st.OpenPack(ctx, m)
+		if err != nil {
+			t.Fatalf("OpenPack = %v", err)
+		}
+		defer r.Close()
+		if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("OpenPack = %d bytes, %v; want the %d that were put", len(got), err, len(want))
+		}
+	}
+	var last []byte
+	for _, plain := range []string{"first", "second, which is longer", "3"} {
+		last = newPack(t, m, []byte(plain))
+		if err := st.PutPack(ctx, m, bytes.NewReader(last), int64(len(last))); err != nil {
+			t.Fatalf("PutPack = %v", err)
+		}
+		check(last)
+	}
+	damaged := bytes.Clone(last)
+	damaged[len(damaged)-1] ^= 1
+	for name, bad := range map[string][]byte{
+		"damaged": damaged, "truncated": last[:len(last)-1], "other manifest": newPack(t, digest.Of(nil), []byte("x")), "nothing": nil,
+	} {
+		if err := st.PutPack(ctx, m, bytes.NewReader(bad), int64(len(bad))); !errors.Is(err, store.ErrRejected) {
+			t.Errorf("PutPack, %s = %v; want ErrRejected", name, err)
+		}
+		check(last)
+	}
+	if err := st.RemovePack(ctx, m); err != nil {
+		t.Errorf("RemovePack = %v", err)
+	}
+	if _, err := st.OpenPack(ctx, m); !errors.Is(err, store.ErrNotExist) {
+		t.Errorf("OpenPack of what was removed = %v; want ErrNotExist", err)
 	}
 }
 
