@@ -84,7 +84,7 @@ type Cache struct {
 	disk  disk
 	lock  *os.File
 	start time.Time
-	base  int64 // seconds since 1970 at start, or after the newest file if the clock is behind
+	base  int64 // milliseconds since 1970 at start, or after the newest file if the clock is behind
 
 	noFast atomic.Bool   // the filesystem cannot read what is in memory without waiting
 	slots  chan struct{} // reads that wait for the disk
@@ -142,7 +142,7 @@ type segment struct {
 	count   int   // of these records
 	boot    int64 // bytes of those that boots read
 	lists   []uint32
-	lastUse int64 // seconds since 1970, by Cache.clock
+	lastUse int64 // by Cache.clock
 	used    bool  // in this session, and not yet noted in the file's time
 	noted   bool
 	sealed  bool
@@ -234,7 +234,7 @@ func open(ctx context.Context, dir string, o Options) (*Cache, error) {
 	}
 	c := &Cache{
 		opt: o, log: o.Logger, root: root,
-		start: time.Now(), base: time.Now().Unix(),
+		start: time.Now(), base: time.Now().UnixMilli(),
 		slots:   make(chan struct{}, o.Readers),
 		bufs:    buffers{limit: 4 << 20},
 		writing: make(chan struct{}, 1),
@@ -334,9 +334,9 @@ func (c *Cache) lower(s State, reason string) {
 	c.log.Warn(what, "reason", reason)
 }
 
-// clock returns seconds since 1970 that never go back, also from one session to
-// the next.
-func (c *Cache) clock() int64 { return c.base + int64(time.Since(c.start).Seconds()) }
+// clock returns milliseconds since 1970 that never go back, also from one session
+// to the next.
+func (c *Cache) clock() int64 { return c.base + time.Since(c.start).Milliseconds() }
 
 // Has tells whether the block is in the cache. It may be damaged, and what is still in the
 // queue does not count: see Flush.
@@ -422,7 +422,7 @@ func (c *Cache) setBoot(k key, session uint32) {
 }
 
 // Close writes what is queued, seals the segment, and ends the use of the
-// folder. When the disk hangs it returns after ten seconds, with an error.
+// folder. When the disk hangs it returns after five seconds, with an error.
 func (c *Cache) Close() error {
 	c.mu.Lock()
 	already := c.closing
@@ -437,6 +437,10 @@ func (c *Cache) Close() error {
 	select {
 	case <-c.done:
 	case <-t.C:
+		go func() { // whenever the disk answers
+			<-c.done
+			c.closeFiles()
+		}()
 		return errors.New("close the cache: the disk does not answer; what was not written is lost")
 	}
 	c.mu.Lock()
@@ -446,7 +450,7 @@ func (c *Cache) Close() error {
 	return nil
 }
 
-const closeLimit = 10 * time.Second
+const closeLimit = 5 * time.Second
 
 // closeFiles closes what is open, but for files that are being read.
 func (c *Cache) closeFiles() {

@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,6 +18,13 @@ import (
 )
 
 const mib = 1 << 20
+
+// noise is what blocks are made of.
+var noise = sync.OnceValue(func() []byte {
+	b := make([]byte, 3*mib)
+	rand.NewChaCha8([32]byte{1}).Read(b)
+	return b
+})
 
 // testBlock returns the bytes of block i: what the tests store, and hash, as
 // the cache cares for neither codec nor content.
@@ -26,19 +34,17 @@ func testBlock(i int) []byte {
 	if i%13 == 0 {
 		n = 1 + rnd.IntN(maxPayload)
 	}
-	b := make([]byte, n)
-	var seed [32]byte
-	binary.LittleEndian.PutUint64(seed[:], uint64(i))
-	rand.NewChaCha8(seed).Read(b)
-	return b
+	return fixedBlock(i, n)
 }
 
 // fixedBlock is a block of n bytes.
 func fixedBlock(i, n int) []byte {
-	b := make([]byte, n)
-	var seed [32]byte
-	binary.LittleEndian.PutUint64(seed[:], uint64(i)+1<<32)
-	rand.NewChaCha8(seed).Read(b)
+	from := i * 7919 % mib
+	b := make([]byte, 0, n+8)
+	for len(b) < n {
+		b = append(b, noise()[from:min(from+n-len(b), 3*mib)]...)
+	}
+	copy(b, binary.LittleEndian.AppendUint64(nil, uint64(i)))
 	return b
 }
 
@@ -133,7 +139,7 @@ func diskUse(t testing.TB, dir string) int64 {
 
 func TestPutGetReopen(t *testing.T) {
 	dir := t.TempDir()
-	const n = 200
+	const n = 100
 	for session := range 3 {
 		c := mustOpen(t, dir, Options{SegmentSize: 4 * mib, Logger: testLog(t)})
 		if session > 0 {
@@ -208,14 +214,14 @@ func TestQueueIsBounded(t *testing.T) {
 
 // Whatever is put in, the folder never takes more than the quota, and boots' blocks stay.
 func TestQuotaAndBootBlocks(t *testing.T) {
-	for _, quota := range []int64{16 * mib, 40 * mib, 100 * mib} {
+	for _, quota := range []int64{16 * mib, 100 * mib} {
 		t.Run(fmt.Sprint(quota>>20), func(t *testing.T) {
 			dir := t.TempDir()
 			o := Options{Quota: quota, Logger: testLog(t)}
 			c := mustOpen(t, dir, o)
 			var boot []int
 			var bootBytes int64
-			for i := range int(quota / (40 << 10)) { // some three times the quota
+			for i := range int(quota / (80 << 10)) { // some 1.6 times the quota
 				b := testBlock(i)
 				isBoot := bootBytes+recordLen(len(b)) < quota*2/5 && i%3 == 0
 				if isBoot {

@@ -63,7 +63,7 @@ func (c *Cache) loadFiles() error {
 		if _, _, ok := storepath.Parse(rel); !ok || err != nil {
 			return nil
 		}
-		f := &file{size: st.Size(), lastUse: min(st.ModTime().Unix(), maxTime), whole: true}
+		f := &file{size: st.Size(), lastUse: min(st.ModTime().UnixMilli(), maxTime), whole: true}
 		c.files[rel] = f
 		c.fileBytes += roundUp(f.size)
 		c.base = max(c.base, f.lastUse+1)

@@ -174,6 +174,9 @@ func parseTable(b []byte, segment uint32, t trailer) ([]entry, error) {
 		return nil, fmt.Errorf("%w: checksum of the table", errFormat)
 	}
 	le := binary.LittleEndian
+	if t.count == 0 {
+		return nil, nil
+	}
 	entries := make([]entry, t.count)
 	var end int64
 	for i := range entries {

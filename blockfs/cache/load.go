@@ -267,7 +267,7 @@ func (c *Cache) loadSegment(id uint32) loaded {
 	defer f.Close()
 	l := loaded{seg: &segment{id: id, size: size}}
 	if st, err := f.Stat(); err == nil {
-		l.seg.lastUse = min(st.ModTime().Unix(), maxTime)
+		l.seg.lastUse = min(st.ModTime().UnixMilli(), maxTime)
 	}
 	if l.contents, l.err = readContents(f, id, size); l.err != nil {
 		l.sealed = false
@@ -285,8 +285,8 @@ func (c *Cache) loadSegment(id uint32) loaded {
 	return l
 }
 
-// maxTime is the year 2100: no clock is right that is beyond.
-const maxTime = 4_102_444_800
+// maxTime is the year 2100 in milliseconds: no clock is right that is beyond.
+const maxTime = 4_102_444_800_000
 
 func readBootList(r io.ReaderAt, e *entry) (bootList, error) {
 	b := make([]byte, e.length)

@@ -277,14 +277,7 @@ func (c *Cache) ensureSegment(n int64) error {
 			return err
 		}
 	}
-	c.mu.Lock()
-	id := uint32(1)
-	for have := range c.segs {
-		id = max(id, have+1)
-	}
-	c.mu.Unlock()
-	name := segmentName(id)
-	f, err := c.root.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	id, f, err := c.createSegment()
 	if err != nil {
 		return err
 	}
@@ -299,6 +292,24 @@ func (c *Cache) ensureSegment(n int64) error {
 	c.mu.Unlock()
 	c.use(s, f, nil)
 	return nil
+}
+
+// createSegment makes a file with a number above all others.
+func (c *Cache) createSegment() (uint32, *os.File, error) {
+	c.mu.Lock()
+	id := uint32(1)
+	for have := range c.segs {
+		id = max(id, have+1)
+	}
+	c.mu.Unlock()
+	for try := 0; ; try++ {
+		f, err := c.root.OpenFile(segmentName(id), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		// What stands there and is no segment was put there by somebody else.
+		if !errors.Is(err, fs.ErrExist) || try == 100 {
+			return id, f, err
+		}
+		id++
+	}
 }
 
 // use makes s the segment that is appended to.
@@ -388,9 +399,11 @@ func (c *Cache) mend(s *segment) error {
 		return fmt.Errorf("mend segment %d: %w", s.id, err)
 	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	s.sealed, s.end = true, in.end
 	c.resize(s, in.end+int64(len(footer)))
+	lastUse := s.lastUse
+	c.mu.Unlock()
+	c.setTime(segmentName(s.id), lastUse) // mending is no use
 	return nil
 }
 
@@ -439,26 +452,32 @@ func (c *Cache) settle() error {
 func (c *Cache) touch() {
 	c.mu.Lock()
 	c.touched = false
-	var names []string
+	used := map[string]int64{}
 	for _, s := range c.segs {
 		if s.used && !s.noted {
 			s.noted = true
-			names = append(names, segmentName(s.id))
+			used[segmentName(s.id)] = s.lastUse
 		}
 	}
 	for _, p := range c.usedFiles {
-		names = append(names, storeDir+"/"+p)
+		used[storeDir+"/"+p] = c.clock()
 	}
 	c.usedFiles = nil
-	state, now := c.state, time.Unix(c.clock(), 0)
+	state := c.state
 	c.mu.Unlock()
 	if state != StateOK {
 		return
 	}
-	for _, name := range names {
-		if err := c.root.Chtimes(name, now, now); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			c.log.Debug("the time of use cannot be noted", "file", name, "error", err)
-		}
+	for name, at := range used {
+		c.setTime(name, at)
+	}
+}
+
+// setTime notes when a file was used last.
+func (c *Cache) setTime(name string, at int64) {
+	t := time.UnixMilli(at)
+	if err := c.root.Chtimes(name, t, t); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		c.log.Debug("the time of use cannot be noted", "file", name, "error", err)
 	}
 }
 

@@ -56,7 +56,11 @@ func New(t testing.TB, folder string) *Disk {
 	}
 	t.Cleanup(func() {
 		d.Heal()
-		if err := srv.Unmount(); err != nil {
+		err := srv.Unmount()
+		for end := time.Now().Add(5 * time.Second); err != nil && time.Now().Before(end); err = srv.Unmount() {
+			time.Sleep(20 * time.Millisecond) // what hung a moment ago still has files open
+		}
+		if err != nil {
 			unix.Unmount(d.Dir, unix.MNT_DETACH)
 			t.Errorf("unmount the disk for faults: %v", err)
 			return
