@@ -9,7 +9,7 @@ import (
 
 // MaxTrace is how many accesses a trace can have. Of a longer boot the
 // beginning counts.
-const MaxTrace = 32_768
+const MaxTrace = 16_384
 
 // Access is the first use of a block.
 type Access struct {

@@ -23,6 +23,7 @@ const Format = "inetboot-boot/1"
 const MaxReport = 1 << 20
 
 const (
+	maxBrackets  = 20_000 // all arrays and objects
 	maxFiles     = 16
 	maxStages    = 64
 	maxStageName = 40
@@ -103,6 +104,10 @@ func (t *Trace) UnmarshalJSON(data []byte) error {
 
 // ParseReport reads and checks a report. Errors wrap ErrReport.
 func ParseReport(data []byte) (*Report, error) {
+	// Cheap, and a bound for what reading costs.
+	if n := bytes.Count(data, []byte("[")) + bytes.Count(data, []byte("{")); n > maxBrackets {
+		return nil, fmt.Errorf("%w: %d arrays and objects, at most %d are allowed", ErrReport, n, maxBrackets)
+	}
 	var r Report
 	if err := strictjson.Unmarshal(data, MaxReport, &r); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrReport, err)

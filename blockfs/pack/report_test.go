@@ -186,3 +186,21 @@ func FuzzParseReport(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkParseReport(b *testing.B) {
+	r := report()
+	for i := range MaxTrace {
+		r.Trace = append(r.Trace, Access{File: 1, Block: i, MS: i})
+	}
+	data, err := r.Marshal()
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(int64(len(data)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := ParseReport(data); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

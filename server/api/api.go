@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -128,6 +129,7 @@ func (a *api) get(c echo.Context) error {
 	case storepath.KindPack: // may be rebuilt under its name
 		h.Set("Content-Type", "application/octet-stream")
 		h.Set("Cache-Control", "no-cache")
+		h.Set("ETag", fmt.Sprintf(`"%x-%x"`, info.ModTime().UnixNano(), info.Size()))
 		http.ServeContent(c.Response().Writer, r, "", info.ModTime(), f)
 		return nil
 	default:

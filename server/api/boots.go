@@ -33,9 +33,10 @@ func (a *api) boot(c echo.Context) error {
 	}
 	defer end()
 	body := &hurriedBody{ReadCloser: r.Body, control: http.NewResponseController(c.Response().Writer), end: time.Now().Add(min(reportTime, a.patience))}
-	defer body.hurry()()
+	stop := body.hurry()
 	r.Body = body
 	data, err := readBody(r, pack.MaxReport)
+	stop()
 	if err != nil {
 		return putError(err)
 	}

@@ -12,6 +12,8 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"testing"
@@ -20,6 +22,7 @@ import (
 	"github.com/inetboot/inetboot/blockfs/pack"
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/handoff"
+	"github.com/inetboot/inetboot/internal/mirror"
 	"github.com/inetboot/inetboot/internal/storepath"
 	"github.com/inetboot/inetboot/server/boots"
 	"github.com/inetboot/inetboot/server/store/storetest"
@@ -71,7 +74,13 @@ func (s *syncBuffer) String() string { s.mu.Lock(); defer s.mu.Unlock(); return 
 func TestBootReport(t *testing.T) {
 	var log syncBuffer
 	f, _, img := bootFixture(t, slog.New(slog.NewJSONHandler(&log, nil)))
-	if err := pack.Post(t.Context(), http.DefaultClient, f.url, bootReport(img, 7, 3, 5)); err != nil {
+	// The way a target does it.
+	client, err := mirror.New([]string{f.url}, mirror.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if err := pack.Post(t.Context(), client.HTTP(), f.url, bootReport(img, 7, 3, 5)); err != nil {
 		t.Fatalf("Post = %v", err)
 	}
 	var data []byte
@@ -89,7 +98,12 @@ func TestBootReport(t *testing.T) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	r, err := pack.NewReader(bytes.NewReader(data), img.Manifest, 0)
+	stream, size, err := client.Stream(t.Context(), storepath.Pack(img.Manifest), pack.MaxBytes)
+	if err != nil || size != int64(len(data)) {
+		t.Fatalf("Stream = %d bytes, %v; want %d", size, err, len(data))
+	}
+	defer stream.Close()
+	r, err := pack.NewReader(stream, img.Manifest, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -213,6 +227,56 @@ func TestBootReportFlood(t *testing.T) {
 	if err != nil || len(files) > boots.MaxShare {
 		t.Errorf("%d reports are kept, %v; want %d", len(files), err, boots.MaxShare)
 	}
+}
+
+// Documents that are made to be costly to read cost little more than their
+// bytes, however many come at once.
+func TestBootReportMemory(t *testing.T) {
+	f, _, _ := bootFixture(t, storetest.Silent())
+	fill := func(head, piece, tail string) []byte {
+		n := (pack.MaxReport - len(head) - len(tail)) / len(piece)
+		return []byte(head + strings.Repeat(piece, n) + tail)
+	}
+	docs := [][]byte{
+		fill(`{"trace":[[]`, `,[]`, `]}`), fill(`{"trace":[[0`, `,1`, `]]}`), fill(`{"files":[""`, `,""`, `]}`), fill(`{"stages":[{}`, `,{}`, `]}`),
+		fill(`{"x":[0`, `,1`, `]}`), fill(`{"x":{"":0`, `,"":0`, `}}`), fill(``, `[`, ``), fill(`{"format":"`, `x`, `"}`),
+	}
+	debug.SetGCPercent(20)
+	defer debug.SetGCPercent(100)
+	stop := make(chan struct{})
+	var most uint64
+	var watch, wg sync.WaitGroup
+	watch.Go(func() {
+		for {
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			most = max(most, m.HeapAlloc)
+			select {
+			case <-stop:
+				return
+			case <-time.After(5 * time.Millisecond):
+			}
+		}
+	})
+	for i := range perAddress / 2 {
+		wg.Go(func() {
+			resp, err := http.Post(f.url+"/api/v1/boots", "application/json", bytes.NewReader(docs[i%len(docs)]))
+			if err != nil {
+				return // the server hangs up on those that it turns away
+			}
+			resp.Body.Close()
+			if resp.StatusCode != 400 && resp.StatusCode != 429 && resp.StatusCode != 503 {
+				t.Errorf("document %d: POST = %d; want 400, 429 or 503", i%len(docs), resp.StatusCode)
+			}
+		})
+	}
+	wg.Wait()
+	close(stop)
+	watch.Wait()
+	if most > 128<<20 {
+		t.Errorf("%d MiB of memory were in use; want less than 128", most>>20)
+	}
+	t.Logf("at most %d MiB of memory were in use", most>>20)
 }
 
 func TestRate(t *testing.T) {

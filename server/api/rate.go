@@ -11,7 +11,7 @@ const (
 	perAddress = 64  // at once after a pause
 	overall    = 256 // the same, from all addresses
 	refill     = 1   // more each second for an address
-	refillAll  = 16  // more each second for all together
+	refillAll  = 8   // more each second for all together
 	atOnce     = 64  // under way; each has its body in memory
 	atOnceEach = 16  // of these from one address
 	addresses  = 4096

@@ -412,6 +412,37 @@ func TestNextStart(t *testing.T) {
 	}
 }
 
+// A crash between the two steps in which a pack gets into its place leaves
+// one that the next start knows as its own, and replaces.
+func TestCrashWhilePlacing(t *testing.T) {
+	f := newFixture(t)
+	f.mustAdd(t, addr(1), report(f.img, 1, 1, 2))
+	f.settle(t)
+	old := f.pack(t)
+	f.mustAdd(t, addr(1), report(f.img, 1, 5, 6))
+	f.settle(t)
+	want := f.pack(t)
+	for _, tt := range []struct {
+		name string
+		data []byte
+	}{{"the old one", old}, {"none", nil}, {"half of it", want[:len(want)/2]}} {
+		file := filepath.Join(f.base, "store", storepath.Pack(f.img.Manifest))
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		if tt.data != nil {
+			if err := os.WriteFile(file, tt.data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		f.open(t)
+		f.settle(t)
+		if !bytes.Equal(f.pack(t), want) {
+			t.Errorf("%s after a crash: the pack is not built again", tt.name)
+		}
+	}
+}
+
 func TestNeighbourhood(t *testing.T) {
 	for in, want := range map[string]string{
 		"10.0.0.7": "10.0.0.7", "::ffff:10.0.0.7": "10.0.0.7", "2001:db8:1:2:3:4:5:6": "2001:db8:1:2::", "fe80::1%eth0": "fe80::", "::1": "::",

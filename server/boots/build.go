@@ -25,8 +25,8 @@ import (
 const stateFile = "pack.state"
 
 type state struct {
-	Wanted digest.SHA256 `json:"wanted"` // of the hashes of the blocks that the reports want, one after another
-	Has    digest.SHA256 `json:"has"`    // of the hashes of the blocks that the pack has
+	Wanted digest.SHA256   `json:"wanted"` // of the hashes of the blocks that the reports want, one after another
+	Has    []digest.SHA256 `json:"has"`    // the same of the blocks that the pack has; then of the pack before it, which a crash may have left there
 }
 
 // Run builds packs when there are new reports, one at a time, and removes the
@@ -108,7 +108,7 @@ func (k *Keeper) due() (m digest.SHA256, wait time.Duration) {
 // were built for them.
 func (k *Keeper) prune() error {
 	images, err := k.store.Images()
-	if err != nil {
+	if err != nil || images == nil { // without a catalog nothing is known to be old
 		return err
 	}
 	all, err := k.reports.manifests()
@@ -130,7 +130,7 @@ func (k *Keeper) prune() error {
 func (k *Keeper) drop(m digest.SHA256) error {
 	k.placing.Lock()
 	defer k.placing.Unlock()
-	if mine, _ := k.mine(m); mine {
+	if mine, _, _ := k.mine(m); mine {
 		if err := k.store.RemovePack(m); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
@@ -142,14 +142,24 @@ func (k *Keeper) drop(m digest.SHA256) error {
 }
 
 // mine tells whether the manifest's pack may be replaced: there is none, or
-// it is the one that was built here. It returns what is known of that one.
-func (k *Keeper) mine(m digest.SHA256) (bool, state) {
+// it is one that was built here. wanted is what the reports wanted when it
+// was built.
+func (k *Keeper) mine(m digest.SHA256) (mine bool, wanted, has digest.SHA256) {
 	has, err := k.present(m)
 	if errors.Is(err, fs.ErrNotExist) {
-		return true, state{}
+		return true, wanted, has
 	}
 	s, serr := k.reports.state(m)
-	return serr == nil && (err != nil || has == s.Has), s
+	if serr != nil {
+		return false, wanted, has
+	}
+	if err != nil {
+		return true, wanted, has // it was damaged
+	}
+	if len(s.Has) > 0 && s.Has[0] == has {
+		wanted = s.Wanted
+	}
+	return slices.Contains(s.Has, has), wanted, has
 }
 
 // present returns the hash of what the manifest's pack has.
@@ -159,6 +169,10 @@ func (k *Keeper) present(m digest.SHA256) (digest.SHA256, error) {
 		return digest.SHA256{}, err
 	}
 	defer f.Close()
+	return contents(f, m)
+}
+
+func contents(f *os.File, m digest.SHA256) (digest.SHA256, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return digest.SHA256{}, err
@@ -196,9 +210,9 @@ func (k *Keeper) build(ctx context.Context, m digest.SHA256) (result string, err
 	}
 	merged := pack.Merge(root, k.counting(m), 0)
 	wanted := hashOf(merged.Blocks)
-	if mine, s := k.mine(m); !mine {
+	if mine, was, _ := k.mine(m); !mine {
 		return "publisher", nil
-	} else if s.Wanted == wanted {
+	} else if was == wanted {
 		return "unchanged", nil
 	}
 	if len(merged.Blocks) == 0 {
@@ -216,19 +230,21 @@ func (k *Keeper) build(ctx context.Context, m digest.SHA256) (result string, err
 	}
 	k.placing.Lock()
 	defer k.placing.Unlock()
-	if mine, _ := k.mine(m); !mine {
+	mine, _, before := k.mine(m)
+	if !mine {
 		return "publisher", nil
+	}
+	// First what tells that it was built here: after a crash between the two
+	// the pack before it is there, and known as well.
+	has, err := contents(f.File, m)
+	if err != nil {
+		return "", err
+	}
+	if err := k.reports.setState(m, state{Wanted: wanted, Has: []digest.SHA256{has, before}}); err != nil {
+		return "", err
 	}
 	if err := f.Commit(m); err != nil {
 		return "", err
-	}
-	has, err := k.present(m)
-	if err == nil {
-		err = k.reports.setState(m, state{Wanted: wanted, Has: has})
-	}
-	if err != nil {
-		// A pack that nobody knows to be built here would stay for ever.
-		return "", errors.Join(err, k.store.RemovePack(m))
 	}
 	k.log.Info("boot pack built", "image", name, "reports", merged.Reports, "blocks", built.Records, "bytes", built.Bytes,
 		"missing", built.Missing, "left_out", merged.Over+built.Over, "ms", time.Since(start).Milliseconds())

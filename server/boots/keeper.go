@@ -38,12 +38,15 @@ const (
 	// restful is how long an image must have been without a new report
 	// before its reports make room for those of another one.
 	restful = 7 * 24 * time.Hour
+
+	// parseWait is how long a report may wait for others to be read.
+	parseWait = 10 * time.Second
 )
 
 // The reasons for which a report is not taken, beside pack.ErrReport.
 var (
 	ErrUnknown = errors.New("the report is not about an image of this store")
-	ErrBusy    = errors.New("reports of too many images are kept already")
+	ErrBusy    = errors.New("there is no room for this report now")
 )
 
 // Options configures a Keeper.
@@ -158,11 +161,15 @@ func (k *Keeper) Add(ctx context.Context, from netip.Addr, data []byte) (err err
 
 // parse returns a report, and it in the form in which it is kept.
 func (k *Keeper) parse(ctx context.Context, data []byte) (*pack.Report, []byte, error) {
+	late := time.NewTimer(parseWait)
+	defer late.Stop()
 	select {
 	case k.parsing <- struct{}{}:
 		defer func() { <-k.parsing }()
+	case <-late.C:
+		return nil, nil, fmt.Errorf("%w: others are being read", ErrBusy)
 	case <-ctx.Done():
-		return nil, nil, ctx.Err()
+		return nil, nil, fmt.Errorf("%w: %w", ErrBusy, ctx.Err())
 	}
 	r, err := pack.ParseReport(data)
 	if err != nil {
@@ -256,7 +263,7 @@ func (k *Keeper) makeRoom() error {
 		}
 	}
 	if time.Since(at) < restful {
-		return fmt.Errorf("%w: %d", ErrBusy, len(k.kept))
+		return fmt.Errorf("%w: those of %d images are kept", ErrBusy, len(k.kept))
 	}
 	for _, r := range k.kept[oldest] {
 		k.reports.remove(oldest, r.file)

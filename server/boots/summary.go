@@ -72,7 +72,7 @@ func (k *Keeper) Summary(m digest.SHA256) (*Summary, error) {
 		}
 	}
 	if info, err := k.store.StatPack(m); err == nil {
-		mine, _ := k.mine(m)
+		mine, _, _ := k.mine(m)
 		s.Pack = &Pack{Bytes: info.Size(), Time: info.ModTime(), Publisher: !mine}
 	}
 	return s, nil

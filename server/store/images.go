@@ -22,7 +22,7 @@ type listed struct {
 	images Images
 }
 
-// Images returns the images that the present catalog lists, none if there is
+// Images returns the images that the present catalog lists, nil if there is
 // no catalog. The caller must not change the result.
 func (d *Dir) Images() (Images, error) {
 	info, err := d.root.Stat(storepath.Catalog)
