@@ -2,6 +2,7 @@ package pack
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,8 +23,9 @@ type Access struct {
 // as a boot lasts. It is safe for concurrent use. An access that is not the
 // first costs one atomic load.
 type Recorder struct {
-	start time.Time
-	seen  atomic.Pointer[[][]atomic.Uint32] // one bit for each block; nil: stopped
+	start  time.Time
+	blocks []int                             // of each file
+	seen   atomic.Pointer[[][]atomic.Uint32] // one bit for each block; nil: stopped
 
 	mu    sync.Mutex
 	trace Trace
@@ -38,7 +40,7 @@ func NewRecorder(blocks ...int) *Recorder {
 	for i, n := range blocks {
 		seen[i] = make([]atomic.Uint32, (n+31)/32)
 	}
-	r := &Recorder{start: time.Now()}
+	r := &Recorder{start: time.Now(), blocks: slices.Clone(blocks)}
 	r.seen.Store(&seen)
 	return r
 }
@@ -46,7 +48,7 @@ func NewRecorder(blocks ...int) *Recorder {
 // Access notes that somebody reads a block. Blocks that cannot be are ignored.
 func (r *Recorder) Access(file, block int) {
 	seen := r.seen.Load()
-	if seen == nil || file < 0 || file >= len(*seen) || block < 0 || block/32 >= len((*seen)[file]) {
+	if seen == nil || file < 0 || file >= len(r.blocks) || block < 0 || block >= r.blocks[file] {
 		return
 	}
 	word, bit := &(*seen)[file][block/32], uint32(1)<<(block%32)

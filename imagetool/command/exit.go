@@ -32,9 +32,10 @@ const (
 )
 
 const exitHelp = `Exit codes: 0 done, 1 other errors, 2 wrong usage, 3 the source cannot be used
-(unreadable, no kernel, no report of this image), 4 it exists already with other content, 5 the store
-cannot be reached or refuses, 6 no room (store or temporary files), 7 token or
-signing key, 8 the store's catalog is not trusted, 130 interrupted.`
+(unreadable, no kernel, no report of this image), 4 it exists already with other
+content, 5 the store cannot be reached, refuses or lacks it, 6 no room (store or
+temporary files), 7 token or signing key, 8 the store's catalog is not trusted,
+130 interrupted.`
 
 // usageError is an error about the command line.
 type usageError struct{ err error }
