@@ -1,0 +1,170 @@
+package boottest
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/inetboot/inetboot/blockfs/root"
+	"github.com/inetboot/inetboot/internal/storepath"
+	"github.com/inetboot/inetboot/internal/vmtest"
+)
+
+// statusProgram is blockfs on a booted machine.
+const statusProgram = "/run/initramfs/inetboot/blockfs"
+
+// status asks the machine's daemon, again and again until it is as wanted.
+func status(t *testing.T, sh *shell, seconds int, what string, ok func(root.Status) bool) root.Status {
+	t.Helper()
+	var s root.Status
+	for end := time.Now().Add(time.Duration(seconds) * time.Second); ; {
+		out := sh.run(t, 30, statusProgram+" status --json")
+		s = root.Status{}
+		if err := json.Unmarshal([]byte(out), &s); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		if ok(s) {
+			return s
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s after %d s: %s", what, seconds, out)
+		}
+		time.Sleep(time.Second)
+	}
+}
+
+// bootOver waits until the daemon has seen all that a boot reads.
+func bootOver(t *testing.T, sh *shell) root.Status {
+	t.Helper()
+	sh.run(t, 30, "dmesg -n 1") // the kernel's messages would be in between
+	return status(t, sh, 200, "the boot is not over", func(s root.Status) bool { return s.Boot.Over })
+}
+
+func powerOff(t *testing.T, vm *vmtest.VM) {
+	t.Helper()
+	vm.SendT(t, "poweroff\n")
+	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	defer cancel()
+	if reason, err := vm.Wait(ctx); err != nil || reason != "guest-shutdown" {
+		t.Errorf("poweroff = %q, %v; want guest-shutdown", reason, err)
+	}
+}
+
+// cacheDisk makes a disk of one FAT partition with the cache folder.
+func cacheDisk(t *testing.T, megabytes int) string {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "disk")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Truncate(int64(megabytes) << 20); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	for _, args := range [][]string{
+		{"mkfs.vfat", "-F", "32", "-n", "CACHE", name},
+		{"mmd", "-i", name, "::inetboot-cache"},
+	} {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %v: %s", args, err, out)
+		}
+	}
+	return name
+}
+
+// TestCacheAndCableOut boots a Debian with an empty cache on a USB disk, lets
+// it be filled, pulls the network's cable, and boots again: from the disk
+// alone, to the login prompt. The boots leave reports, of which the server
+// makes a boot pack.
+func TestCacheAndCableOut(t *testing.T) {
+	bed, tarball := newBed(t)
+	disk := cacheDisk(t, 700)
+	start := func(cable bool) *vmtest.VM {
+		vm := vmtest.StartT(t, vmtest.Config{
+			CD: bed.ISO, Memory: 1024, VGA: true, NoReboot: true, NICs: []vmtest.NIC{{}},
+			Disks: []vmtest.Disk{{File: disk, Model: "usb-storage"}},
+		})
+		if !cable {
+			if err := vm.SetLink(t.Context(), 0, false); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return vm
+	}
+
+	vm := start(true)
+	vm.ExpectT(t, 120, `inetboot: menu ready`)
+	vm.SendT(t, "1\r")
+	sh := login(t, vm, 300)
+	if s := bootOver(t, sh); s.Cache == nil || s.Cache.State != "ok" || s.Origins["disk"].Blocks != 0 {
+		t.Fatalf("status of the first boot: cache %+v, %d blocks from the disk; want an empty cache", s.Cache, s.Origins["disk"].Blocks)
+	} else {
+		t.Logf("first boot: %+v, waits %+v", s.Origins, s.Waits)
+		for _, st := range []string{"dhcp", "catalog", "kernel", "kexec", "target", "network", "files", "root", "handover", "over"} {
+			found := false
+			for _, have := range s.Boot.Stages {
+				found = found || have.Name == st
+			}
+			if !found {
+				t.Errorf("the timeline lacks %s: %+v", st, s.Boot.Stages)
+			}
+		}
+	}
+	t.Log("\n" + sh.run(t, 30, statusProgram+" status"))
+	if out := sh.run(t, 30, statusProgram+" status --prometheus"); !strings.Contains(out, "inetboot_cache_ok 1") {
+		t.Errorf("metrics: %s", out)
+	}
+	s := status(t, sh, 400, "the cache is not filled", func(s root.Status) bool { return s.Fill.State == "complete" || s.Fill.State == "stopped" })
+	if s.Fill.State != "complete" {
+		t.Fatalf("fill = %+v; want complete", s.Fill)
+	}
+	powerOff(t, vm)
+
+	// The server has built a pack of the boot's report.
+	_, _, err := bed.Manifest("debian", "12")
+	if err != nil {
+		t.Fatal(err)
+	}
+	packs, err := filepath.Glob(filepath.Join(bed.Store(), filepath.Dir(storepath.Pack([32]byte{})), "*"))
+	if err != nil || len(packs) != 1 {
+		t.Errorf("%d packs in the store, %v; want one", len(packs), err)
+	} else if st, err := os.Stat(packs[0]); err == nil {
+		t.Logf("the pack has %.1f MB", float64(st.Size())/1e6)
+	}
+
+	// The cable is out.
+	requests, err := bed.Metric(t.Context(), "inetboot_http_requests_total")
+	if err != nil {
+		t.Fatal(err)
+	}
+	vm = start(false)
+	vm.ExpectT(t, 120, `inetboot: menu ready.*offline|offline.*menu ready|(?s)offline.*inetboot: menu ready`)
+	vm.SendT(t, "1\r")
+	sh = login(t, vm, 300)
+	s = bootOver(t, sh)
+	if s.Origins["disk"].Blocks == 0 || s.Network.Blocks != 0 {
+		t.Errorf("offline boot: %d blocks from the disk, %d over the network; want all from the disk", s.Origins["disk"].Blocks, s.Network.Blocks)
+	}
+	t.Log("\n" + sh.run(t, 30, statusProgram+" status"))
+	if got := sh.run(t, 120, "systemctl is-system-running --wait || systemctl --failed --no-pager"); got != "running" {
+		t.Logf("is-system-running = %q without a network", got)
+	}
+	want := tarSums(t, tarball)
+	got := sh.run(t, 300, "sha256sum /usr/bin/bash /usr/lib/x86_64-linux-gnu/libc.so.6 /usr/bin/perl")
+	for line := range strings.Lines(got) {
+		sum, name, _ := strings.Cut(strings.TrimSpace(line), "  ")
+		if want[name] != sum {
+			t.Errorf("%s has the hash %s; want %s", name, sum, want[name])
+		}
+	}
+	powerOff(t, vm)
+	if after, err := bed.Metric(t.Context(), "inetboot_http_requests_total"); err != nil || after != requests {
+		t.Errorf("%v requests during the boot without a cable, %v; want none", after-requests, err)
+	}
+}
