@@ -13,7 +13,8 @@
 // and without replaying a journal; only the one that has the folder, and
 // was chosen, is mounted for writing. Not looked at are disks that have
 // partitions, members of RAID sets and of filesystems on several disks, and
-// places where two filesystems seem to lie one over the other.
+// places where two filesystems seem to lie one over the other. On XFS, a folder that was made just
+// before a crash is not seen until its own system has replayed the journal.
 //
 // # Hanging
 //

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -27,10 +28,13 @@ func mkfs(fstype string) []string {
 
 // size is what mkfs accepts at least, about.
 func size(fstype string) int64 {
-	if fstype == XFS {
+	switch fstype {
+	case XFS:
 		return 320 * mib
+	case Btrfs:
+		return 128 * mib
 	}
-	return 128 * mib
+	return 64 * mib
 }
 
 func TestFindOnEachFilesystem(t *testing.T) {
@@ -87,7 +91,7 @@ func withFolder(t *testing.T, size int64, name string) string {
 func TestFindChooses(t *testing.T) {
 	needRoot(t)
 	m := newMachine(t)
-	small, large, other := withFolder(t, 64*mib, "inetboot-cache"), withFolder(t, 128*mib, "knxblock"), image(t, 256*mib, mkfs(Ext4)...)
+	small, large, other := withFolder(t, 48*mib, "inetboot-cache"), withFolder(t, 64*mib, "knxblock"), image(t, 80*mib, mkfs(Ext4)...)
 	m.attach(t, "sda1", other)
 	m.attach(t, "sdb1", small)
 	m.attach(t, "sdc1", large)
@@ -118,7 +122,7 @@ func TestFindChooses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	sb, err := Probe(file, 64*mib)
+	sb, err := Probe(file, 48*mib)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -152,6 +156,98 @@ func TestFindNothing(t *testing.T) {
 	}
 	if lines := m.mounts(t); len(lines) != 0 {
 		t.Errorf("left mounted: %q", lines)
+	}
+}
+
+// dirty makes a disk as a machine leaves it that loses its power: with a journal to
+// replay.
+func dirty(t *testing.T, fstype string) string {
+	t.Helper()
+	img := image(t, size(fstype), mkfs(fstype)...)
+	crashed := img + ".crashed"
+	fill(t, img, fstype, func(dir string) {
+		if err := os.Mkdir(filepath.Join(dir, "inetboot-cache"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	})
+	fill(t, img, fstype, func(dir string) {
+		if err := os.WriteFile(filepath.Join(dir, "inetboot-cache", "x"), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		tool(t, "sync", filepath.Join(dir, "inetboot-cache", "x"))
+		tool(t, "cp", "--sparse=always", img, crashed)
+	})
+	return crashed
+}
+
+// A journal is replayed on the disk that is chosen for writing, and on no other.
+func TestFindDirty(t *testing.T) {
+	needRoot(t)
+	for _, fstype := range []string{Ext3, Ext4, XFS, Btrfs} {
+		t.Run(fstype, func(t *testing.T) {
+			m := newMachine(t)
+			img := dirty(t, fstype)
+			if sb, err := probeFile(t, img); err != nil || sb.Dirty != (fstype == Ext3 || fstype == Ext4) {
+				t.Fatalf("Probe = %+v, %v", sb, err)
+			}
+			before := tool(t, "sha256sum", img)
+			m.attach(t, "sda1", img)
+			o := Options{Dir: m.dir, SysDir: m.sys, DevDir: m.dev, ReadOnly: true, Log: func(s string) { t.Log(s) }}
+			f, err := Find(t.Context(), o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := f.Unmount(); err != nil {
+				t.Fatal(err)
+			}
+			if tool(t, "sha256sum", img) != before {
+				t.Error("looking at a disk has changed it")
+			}
+			o.ReadOnly = false
+			if f, err = Find(t.Context(), o); err != nil {
+				t.Fatal(err)
+			}
+			defer f.Unmount()
+			if b, err := os.ReadFile(filepath.Join(f.Folder, "x")); err != nil || string(b) != "x" || !f.Writable {
+				t.Errorf("the file that was synced before the crash: %q, %v; writable %v", b, err, f.Writable)
+			}
+		})
+	}
+}
+
+// A filesystem that cannot be mounted is passed over; one that cannot be
+// written to is there for reading.
+func TestFindBroken(t *testing.T) {
+	needRoot(t)
+	m := newMachine(t)
+	bad := withFolder(t, 64*mib, "inetboot-cache")
+	patch(t, bad, 2048, make([]byte, 4096)) // the group descriptors
+	m.attach(t, "sda1", bad)
+	m.attach(t, "sdb1", withFolder(t, 64*mib, "inetboot-cache"), "--read-only")
+	var logged, loaded []string
+	var mu sync.Mutex
+	f, err := Find(t.Context(), Options{Dir: m.dir, SysDir: m.sys, DevDir: m.dev,
+		Log: func(s string) { logged = append(logged, s) },
+		Load: func(fstype string) error {
+			mu.Lock()
+			defer mu.Unlock()
+			loaded = append(loaded, fstype)
+			return errors.New("no such module")
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Unmount()
+	if f.Name != "sdb1" || f.Writable {
+		t.Errorf("Find = %+v; want the write-protected disk, for reading", f)
+	}
+	all := strings.Join(logged, "\n")
+	if !strings.Contains(all, "sda1") || !strings.Contains(all, "can only be read") {
+		t.Errorf("logged %q; want words about both", all)
+	}
+	if len(loaded) < 2 || loaded[0] != Ext4 {
+		t.Errorf("modules asked for: %v", loaded)
 	}
 }
 
