@@ -2,8 +2,11 @@ package cache
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
-	"fmt"
+	"os"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -15,25 +18,10 @@ func testHeader() header {
 	return header{kind: kindBlock, boot: true, length: 18, sum: digest.Of([]byte("InetBoot\n")), session: 3, segment: 7}
 }
 
-// The example in docs/formats.md.
-func TestHeaderBytes(t *testing.T) {
+func TestHeader(t *testing.T) {
 	h := testHeader()
 	b := make([]byte, headerLen)
 	h.put(b)
-	want := "494263616368650a 01010100 12000000" +
-		" 519ef3ea855eab85e3eff3868f80d361a44cf0e570 31dfa03d87985a79c5ef21" +
-		" 03000000 07000000 00000000"
-	var got string
-	for i, c := range b[:60] {
-		switch i {
-		case 8, 12, 16, 37, 48, 52, 56:
-			got += " "
-		}
-		got += fmt.Sprintf("%02x", c)
-	}
-	if got != want {
-		t.Errorf("header is\n%s; want\n%s", got, want)
-	}
 	back, err := parseHeader(b)
 	if err != nil {
 		t.Fatal(err)
@@ -49,6 +37,65 @@ func TestHeaderBytes(t *testing.T) {
 				t.Fatalf("a header with bit %d of byte %d flipped is taken: %v", bit, i, err)
 			}
 		}
+	}
+}
+
+// docExample is the segment in docs/formats.md; "*" stands for lines of zeros.
+const docExample = `
+00000000  49 42 63 61 63 68 65 0a  01 01 01 00 12 00 00 00
+00000010  51 9e f3 ea 85 5e ab 85  e3 ef f3 86 8f 80 d3 61
+00000020  a4 4c f0 e5 70 31 df a0  3d 87 98 5a 79 c5 ef 21
+00000030  03 00 00 00 07 00 00 00  00 00 00 00 2d c5 2f a3
+00000040  28 b5 2f fd 20 09 49 00  00 49 6e 65 74 42 6f 6f
+00000050  74 0a 00 00 00 00 00 00  00 00 00 00 00 00 00 00
+*
+00001000  51 9e f3 ea 85 5e ab 85  e3 ef f3 86 8f 80 d3 61
+00001010  a4 4c f0 e5 70 31 df a0  3d 87 98 5a 79 c5 ef 21
+00001020  00 00 00 00 12 00 00 00  01 01 00 00 03 00 00 00
+00001030  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00
+*
+00001fc0  49 42 73 65 61 6c 65 64  01 00 00 00 01 00 00 00
+00001fd0  00 10 00 00 00 00 00 00  07 00 00 00 bd f2 fc f2
+00001fe0  00 00 00 00 00 00 00 00  00 00 00 00 00 00 00 00
+00001ff0  00 00 00 00 00 00 00 00  00 00 00 00 1f 87 78 83
+`
+
+// The example is what is written and what is read.
+func TestDocumentedSegment(t *testing.T) {
+	docs, err := os.ReadFile("../../docs/formats.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(string(docs), docExample) {
+		t.Error("docs/formats.md does not have this example")
+	}
+	b := make([]byte, 0x2000)
+	for line := range strings.Lines(docExample) {
+		if at, digits, ok := strings.Cut(strings.TrimSpace(line), "  "); ok {
+			off, err := strconv.ParseInt(at, 16, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := hex.Decode(b[off:], []byte(strings.ReplaceAll(digits, " ", ""))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	h := testHeader()
+	rec := make([]byte, recordLen(h.length))
+	h.put(rec)
+	copy(rec[headerLen:], b[headerLen:])
+	entries := []entry{{header: h}}
+	want := appendFooter(bytes.Clone(rec[:pageSize]), 7, pageSize, entries)
+	if !bytes.Equal(b, want) {
+		t.Errorf("the example is not what is written:\n%s", hex.Dump(want))
+	}
+	got, err := readContents(bytes.NewReader(b), 7, int64(len(b)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := cmp.Diff(contents{entries: entries, end: pageSize, sealed: true}, got, cmp.AllowUnexported(contents{}, entry{}, header{})); d != "" {
+		t.Error(d)
 	}
 }
 
