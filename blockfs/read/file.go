@@ -18,7 +18,7 @@ type File struct {
 	access atomic.Pointer[func(block int)]
 
 	mu      sync.Mutex
-	streams [8]stream // of readers that read on from where they were
+	streams [32]stream // of readers that read on from where they were
 	clock   uint64
 }
 
