@@ -62,6 +62,10 @@ const (
 // remeasure is about how often the mirrors' distances are measured.
 const remeasure = 10 * time.Minute
 
+// noLink stands for the machine's address in the report of a boot without a
+// network, which only the machine itself gets to see.
+const noLink = "00:00:00:00:00:00"
+
 // Options is what the daemon needs.
 type Options struct {
 	Handoff *handoff.Handoff
@@ -270,7 +274,11 @@ func (d *daemon) afterBoot(ctx context.Context) {
 		q = pack.DefaultQuiet()
 	}
 	h := d.o.Handoff
-	rep, err := d.root.Booted(ctx, q, h.BootID, h.Network.MAC)
+	client := h.Network.MAC
+	if h.Offline {
+		client = noLink
+	}
+	rep, err := d.root.Booted(ctx, q, h.BootID, client)
 	if err != nil {
 		return
 	}
