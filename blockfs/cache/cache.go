@@ -28,7 +28,7 @@ type Options struct {
 	// the quota, 2 MiB to 32 MiB. It is also by how much the quota is not used up.
 	SegmentSize int64
 
-	MaxBlocks int           // most blocks in the index; 0: 262,144
+	MaxBlocks int           // most blocks in the index; 0: 200,000
 	Queue     int           // bytes that wait to be written, at most; 0: 8 MiB
 	Readers   int           // most reads at a time that wait for the disk; 0: 8
 	ReadLimit time.Duration // after which a read is given up; 0: 2 s
@@ -86,8 +86,9 @@ type Cache struct {
 	start time.Time
 	base  int64 // milliseconds since 1970 at start, or after the newest file if the clock is behind
 
-	noFast atomic.Bool   // the filesystem cannot read what is in memory without waiting
-	slots  chan struct{} // reads that wait for the disk
+	closes sync.WaitGroup // files being closed
+	noFast atomic.Bool    // the filesystem cannot read what is in memory without waiting
+	slots  chan struct{}  // reads that wait for the disk
 	bufs   buffers
 
 	// writing is held by whoever changes files: the writer or PutFile. It may
@@ -118,6 +119,7 @@ type Cache struct {
 	marks     []key         // blocks that this session's boot read, not yet written down
 	touched   bool          // something was used for the first time in this session: see touch
 	usedFiles []string      // files whose use is not yet noted
+	paused    time.Time     // until when nothing is written, for lack of room
 	room      chan struct{} // closed when the queue has become shorter
 	wake      chan struct{}
 	closing   bool
@@ -155,7 +157,8 @@ type segment struct {
 }
 
 const (
-	defaultMaxBlocks = 256 << 10
+	// 90 KB on average, so some 18 GB. A little more would double the map's memory.
+	defaultMaxBlocks = 200_000
 	defaultQueue     = 8 << 20
 	defaultReaders   = 8
 	defaultReadLimit = 2 * time.Second
@@ -338,13 +341,14 @@ func (c *Cache) lower(s State, reason string) {
 // to the next.
 func (c *Cache) clock() int64 { return c.base + time.Since(c.start).Milliseconds() }
 
-// Has tells whether the block is in the cache. It may be damaged, and what is still in the
-// queue does not count: see Flush.
+// Has tells whether the block is in the cache, or in the queue on its way
+// there: after Flush, whether it is there. It may be damaged.
 func (c *Cache) Has(sum digest.SHA256) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	_, ok := c.index[keyOf(sum)]
-	return ok && c.state != StateFailed
+	k := keyOf(sum)
+	_, ok := c.index[k]
+	return (ok || c.pending[k] != nil) && c.state != StateFailed
 }
 
 // Len returns the number of blocks.
@@ -432,37 +436,36 @@ func (c *Cache) Close() error {
 		return nil
 	}
 	c.poke()
+	done := make(chan struct{})
+	go func() { // ends whenever the disk answers
+		defer close(done)
+		<-c.done
+		c.closeFiles()
+	}()
 	t := time.NewTimer(closeLimit)
 	defer t.Stop()
 	select {
-	case <-c.done:
+	case <-done:
+		return nil
 	case <-t.C:
-		go func() { // whenever the disk answers
-			<-c.done
-			c.closeFiles()
-		}()
 		return errors.New("close the cache: the disk does not answer; what was not written is lost")
 	}
-	c.mu.Lock()
-	c.state, c.stats.Reason = StateFailed, "closed"
-	c.mu.Unlock()
-	c.closeFiles()
-	return nil
 }
 
 const closeLimit = 5 * time.Second
 
-// closeFiles closes what is open, but for files that are being read.
+// closeFiles closes what is open, but for files that are being read: those are
+// closed by their last reader.
 func (c *Cache) closeFiles() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.state, c.stats.Reason = StateFailed, "closed"
 	for _, s := range c.segs {
-		if s.f != nil && s.refs == 0 {
+		if s.gone = true; s.f != nil && s.refs == 0 {
 			c.closeSegment(s)
-		} else {
-			s.gone = true // closed by its last reader
 		}
 	}
+	c.mu.Unlock()
+	c.closes.Wait()
 	c.root.Close()
 	if c.lock != nil {
 		c.lock.Close()

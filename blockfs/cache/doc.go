@@ -28,7 +28,7 @@
 //
 // # Memory
 //
-// The index has some 50 bytes for each block, at most Options.MaxBlocks; the queue
+// The index has some 50 bytes for each block, in all about 10 MB with the default Options.MaxBlocks; the queue
 // for writing has Options.Queue; reading needs a buffer of up to
 // 1 MiB for each of the few reads that are under way.
 package cache

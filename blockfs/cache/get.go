@@ -222,7 +222,7 @@ func (c *Cache) openSegment(s *segment) (*os.File, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if s.f != nil {
-		f.Close()
+		c.closes.Go(func() { f.Close() })
 		return s.f, nil
 	}
 	c.adopt(s, f)
@@ -242,9 +242,11 @@ func (c *Cache) adopt(s *segment, f *os.File) {
 	}
 }
 
-// closeSegment closes a segment's file. c.mu is held.
+// closeSegment closes a segment's file, without waiting for the disk. c.mu is
+// held.
 func (c *Cache) closeSegment(s *segment) {
-	s.f.Close()
+	f := s.f
+	c.closes.Go(func() { f.Close() }) // was only read
 	c.opened.Remove(s.elem)
 	s.f, s.elem = nil, nil
 }

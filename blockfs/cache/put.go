@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/inetboot/inetboot/internal/digest"
 )
@@ -74,7 +75,8 @@ func (c *Cache) Put(sum digest.SHA256, stored []byte, boot bool) bool {
 
 // WaitRoom waits until the queue takes n more bytes, for those who have time:
 // what is fetched in the background should not be fetched in vain. It returns an
-// error when ctx ends, and when nothing is taken any more.
+// error that wraps ErrReadOnly when nothing is taken any more, ErrNoRoom when
+// nothing is taken for some time because there is no room, and that of ctx when it ends.
 func (c *Cache) WaitRoom(ctx context.Context, n int) error {
 	for {
 		c.mu.Lock()
@@ -82,6 +84,10 @@ func (c *Cache) WaitRoom(ctx context.Context, n int) error {
 			reason := c.stats.Reason
 			c.mu.Unlock()
 			return fmt.Errorf("cache: %w: %s", ErrReadOnly, reason)
+		}
+		if time.Now().Before(c.paused) {
+			c.mu.Unlock()
+			return ErrNoRoom
 		}
 		if c.queued == 0 || c.queued+int(recordLen(n)) <= c.opt.Queue {
 			c.mu.Unlock()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/inetboot/inetboot/internal/digest"
@@ -12,19 +13,18 @@ import (
 
 // writer is what only the holder of Cache.writing touches.
 type writer struct {
-	began    bool     // has written in this session
-	cur      *segment // being appended to
-	f        *os.File // its file
-	entries  []entry  // its records
-	dirty    bool     // has bytes that may not be on the disk
-	pushed   int64    // up to where cur's bytes are on their way to the disk
-	waited   int64    // up to where they are there
+	began    bool        // has written in this session
+	cur      *segment    // being appended to
+	f        *os.File    // its file
+	entries  []entry     // its records
+	dirty    atomic.Bool // cur has bytes that may not be on the disk
+	pushed   int64       // up to where cur's bytes are on their way to the disk
+	waited   int64       // up to where they are there
 	synced   time.Time
 	free     int64 // of the filesystem when it was asked last, less what was written since
 	asked    int64 // bytes that may be written before it is asked again
 	credit   int64 // bytes that may be written below the floor, since as many were freed
-	paused   time.Time
-	complain bool // said that there is no room
+	complain bool  // said that there is no room
 }
 
 const (
@@ -67,7 +67,7 @@ func (c *Cache) write() {
 			c.end()
 			return
 		}
-		if (later || c.w.dirty) && !armed {
+		if (later || c.w.dirty.Load()) && !armed {
 			armed = true
 			due.Reset(c.opt.SyncEvery)
 		}
@@ -102,6 +102,11 @@ func (c *Cache) begin() {
 // end finishes what is written, so that the next session opens it quickly.
 func (c *Cache) end() {
 	c.locked(func() {
+		c.mu.Lock()
+		for _, s := range c.segs {
+			s.noted = false // what was used when the session ends was used last
+		}
+		c.mu.Unlock()
 		c.settle()
 		if c.w.cur != nil {
 			c.seal()
@@ -153,10 +158,11 @@ func (c *Cache) writeBlock(it *item) error {
 	if err := c.ok(); err != nil {
 		return err
 	}
-	if time.Now().Before(c.w.paused) {
+	c.mu.Lock()
+	if time.Now().Before(c.paused) {
+		c.mu.Unlock()
 		return errNoRoom
 	}
-	c.mu.Lock()
 	h := header{kind: kindBlock, boot: it.boot, length: it.n, sum: it.sum, session: c.session}
 	c.mu.Unlock()
 	l, err := c.store(h, it.rec)
@@ -203,7 +209,9 @@ func (c *Cache) store(h header, rec []byte) (location, error) {
 
 // noRoom stops writing for a while.
 func (c *Cache) noRoom() {
-	c.w.paused = time.Now().Add(pause)
+	c.mu.Lock()
+	c.paused = time.Now().Add(pause)
+	c.mu.Unlock()
 	if !c.w.complain {
 		c.w.complain = true
 		c.log.Warn("there is no room in the cache's filesystem: new blocks are not kept for now")
@@ -234,7 +242,7 @@ func (c *Cache) append(h header, rec []byte) (location, error) {
 		}
 		return location{}, fmt.Errorf("write segment %d: %w", w.cur.id, err)
 	}
-	w.dirty = true
+	w.dirty.Store(true)
 	w.free -= int64(len(rec))
 	w.asked -= int64(len(rec))
 	l := location{seg: w.cur.id, page: uint32(at / pageSize), length: uint32(h.length)}
@@ -373,7 +381,7 @@ func (c *Cache) reopen(s *segment) error {
 	c.resize(s, in.end)
 	c.mu.Unlock()
 	c.use(s, f, in.entries)
-	c.w.dirty = true
+	c.w.dirty.Store(true)
 	return nil
 }
 
@@ -423,7 +431,8 @@ func (c *Cache) seal() error {
 	}
 	c.mu.Unlock()
 	w.f.Close()
-	w.cur, w.f, w.entries, w.dirty = nil, nil, nil, false
+	w.cur, w.f, w.entries = nil, nil, nil
+	w.dirty.Store(false)
 	if err != nil {
 		return fmt.Errorf("seal segment %d: %w", s.id, err)
 	}
@@ -435,11 +444,11 @@ func (c *Cache) seal() error {
 func (c *Cache) settle() error {
 	c.w.synced = time.Now()
 	err := c.writeMarks()
-	if err == nil && c.w.dirty && c.w.f != nil {
+	if err == nil && c.w.dirty.Load() && c.w.f != nil {
 		if err = c.disk.sync(c.w.f); err != nil {
 			c.writeFailed(fmt.Errorf("bring segment %d to the disk: %w", c.w.cur.id, err))
 		} else {
-			c.w.dirty = false
+			c.w.dirty.Store(false)
 			c.w.waited, c.w.pushed = c.w.cur.end, c.w.cur.end
 		}
 	}
