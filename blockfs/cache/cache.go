@@ -196,9 +196,9 @@ func (o *Options) defaults() {
 }
 
 // Open opens the cache in folder dir, which must exist. Damage is logged and
-// never a reason for an error; a folder that cannot be used is, and another process that has
-// the cache (ErrInUse). ctx bounds the opening alone: on a disk that does not answer,
-// Open returns when ctx ends.
+// never a reason for an error; a folder that cannot be used is, and another
+// process that has the cache (ErrInUse). ctx bounds the opening alone: on a
+// disk that does not answer, Open returns when ctx ends.
 //
 // A cache on a filesystem that is mounted read-only is read-only.
 func Open(ctx context.Context, dir string, o Options) (*Cache, error) {
@@ -369,7 +369,8 @@ func (c *Cache) Stats() Stats {
 }
 
 // Drop takes a block out whose bytes turned out to be bad, so that it will be
-// fetched and stored anew. The next record of the block counts after the next Open, too.
+// fetched and stored anew. The next record of the block counts after the next
+// Open, too.
 func (c *Cache) Drop(sum digest.SHA256) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -415,7 +416,8 @@ func (c *Cache) account(l location, sign int64) {
 	}
 }
 
-// setBoot notes the boot that read a block; session 0 takes the note away. c.mu is held.
+// setBoot notes the boot that read a block; session 0 takes the note away. c.mu
+// is held.
 func (c *Cache) setBoot(k key, session uint32) {
 	if l, ok := c.index[k]; ok && l.boot != session {
 		c.account(l, -1)

@@ -212,7 +212,8 @@ func TestQueueIsBounded(t *testing.T) {
 	}
 }
 
-// Whatever is put in, the folder never takes more than the quota, and boots' blocks stay.
+// Whatever is put in, the folder never takes more than the quota, and boots'
+// blocks stay.
 func TestQuotaAndBootBlocks(t *testing.T) {
 	for _, quota := range []int64{16 * mib, 100 * mib} {
 		t.Run(fmt.Sprint(quota>>20), func(t *testing.T) {

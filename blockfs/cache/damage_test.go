@@ -34,8 +34,8 @@ func build(t testing.TB, dir string, n int) [][]byte {
 	return blocks
 }
 
-// repair gets all blocks, and stores anew what is bad or not there, as blockfs does. It returns
-// how many that were.
+// repair gets all blocks, and stores anew what is bad or not there, as blockfs
+// does. It returns how many that were.
 func repair(t testing.TB, c *Cache, blocks [][]byte) int {
 	t.Helper()
 	n := 0
@@ -83,9 +83,9 @@ func flipByte(t testing.TB, name string, rnd *rand.Rand) {
 	}
 }
 
-// A thousand bytes flipped, in turn under an open cache and under one
-// that is opened afterwards: no wrong byte is taken for a right one by who verifies, and all is repaired
-// for good.
+// A thousand bytes flipped, in turn under an open cache and under one that is
+// opened afterwards: no wrong byte is taken for a right one by who verifies,
+// and all is repaired for good.
 func TestThousandFlips(t *testing.T) {
 	dir := t.TempDir()
 	blocks := build(t, dir, 250)

@@ -53,9 +53,9 @@ func (d *disk) free() (int64, error) {
 	return int64(st.Bavail) * st.Bsize, nil
 }
 
-// push starts to bring the bytes from before to end to the disk, and waits for those from
-// start to before, which were started the last time. So never much is on the way:
-// readers of the same disk would have to wait for all of it.
+// push starts to bring the bytes from before to end to the disk, and waits for
+// those from start to before, which were started the last time. So never much
+// is on the way: readers of the same disk would have to wait for all of it.
 func (d *disk) push(f *os.File, start, before, end int64) error {
 	if d.memory {
 		return nil

@@ -15,7 +15,8 @@ func (c *Cache) makeRoom(n int64) error {
 			return err
 		}
 		c.mu.Lock()
-		// A segment's length stays in reserve for copies of what is saved from a victim.
+		// A segment's length stays in reserve for copies of what is saved from
+		// a victim.
 		over := c.segBytes+c.fileBytes+n+c.segSize > c.quota || len(c.index) >= c.opt.MaxBlocks
 		c.mu.Unlock()
 		if over {
@@ -102,7 +103,8 @@ func (c *Cache) victim() (*segment, string) {
 		if s == c.w.cur {
 			continue
 		}
-		// Blocks that move cost writing; a segment with hardly any others frees nothing.
+		// Blocks that move cost writing; a segment with hardly any others frees
+		// nothing.
 		score := float64(max(now-s.lastUse, 0)+1) * float64(max(s.size-s.boot, 1)) / float64(s.live+s.boot+pageSize)
 		if !s.worthSaving() {
 			score = float64(s.size-s.boot) / maxSegment / 2 // less than all others

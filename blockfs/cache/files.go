@@ -71,10 +71,11 @@ func (c *Cache) loadFiles() error {
 	})
 }
 
-// PutFile keeps a file of the store: kernels, initrds, indexes, the catalog and its targets, but
-// not blocks. p is its path in the store, size its length; exactly that many
-// bytes are read from r. Where the name has the hash of the content, it is checked. A file that is
-// there already is replaced at the end, all at once.
+// PutFile keeps a file of the store: kernels, initrds, indexes, the catalog and
+// its targets, but not blocks. p is its path in the store, size its length;
+// exactly that many bytes are read from r. Where the name has the hash of the
+// content, it is checked. A file that is there already is replaced at the end,
+// all at once.
 //
 // PutFile takes as long as the disk and r take. Errors wrap ErrReadOnly,
 // ErrNoRoom, digest.ErrMismatch, or those of r.
@@ -269,8 +270,8 @@ func (w *fileWriter) abort() {
 	w.c.fileBytes -= w.written
 }
 
-// OpenFile opens a file of the store for reading, by its path in the store. Its content is
-// NOT verified. Reading hangs if the disk does.
+// OpenFile opens a file of the store for reading, by its path in the store. Its
+// content is NOT verified. Reading hangs if the disk does.
 func (c *Cache) OpenFile(p string) (*os.File, int64, error) {
 	c.mu.Lock()
 	f := c.files[p]
@@ -328,9 +329,10 @@ func (c *Cache) removeFile(p string) error {
 	return nil
 }
 
-// Keep says which files, by their paths in the store, are needed by the images that matter. From
-// the first call on all others may be thrown out to make room, those that were not
-// used for the longest time first. The newest catalog always stays. Files that are kept count as used now.
+// Keep says which files, by their paths in the store, are needed by the images
+// that matter. From the first call on all others may be thrown out to make
+// room, those that were not used for the longest time first. The newest catalog
+// always stays. Files that are kept count as used now.
 func (c *Cache) Keep(paths ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

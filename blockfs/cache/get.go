@@ -34,8 +34,9 @@ type trouble struct {
 }
 
 // Get returns the stored bytes of a block, in buf's memory if its capacity is
-// large enough. They are NOT verified: the caller compares the hash of the plain bytes with sum, and calls
-// Drop if it is another. false means that the block is not there, or cannot be had in time.
+// large enough. They are NOT verified: the caller compares the hash of the
+// plain bytes with sum, and calls Drop if it is another. false means that the
+// block is not there, or cannot be had in time.
 func (c *Cache) Get(ctx context.Context, sum digest.SHA256, buf []byte) ([]byte, bool) {
 	k := keyOf(sum)
 	c.mu.Lock()
@@ -123,8 +124,8 @@ func matches(rec []byte, sum digest.SHA256, l location) bool {
 	return err == nil && h.kind == kindBlock && h.sum == sum && h.length == int(l.length)
 }
 
-// readFast reads a record that the kernel has in memory, without waiting, right into the caller's
-// buffer.
+// readFast reads a record that the kernel has in memory, without waiting, right
+// into the caller's buffer.
 func (c *Cache) readFast(f *os.File, l location, buf []byte) (hdr [headerLen]byte, ok bool) {
 	n, err := unix.Preadv2(int(f.Fd()), [][]byte{hdr[:], buf}, int64(l.page)*pageSize, unix.RWF_NOWAIT)
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {

@@ -98,8 +98,8 @@ func TestTwoHundredKills(t *testing.T) {
 			t.Fatalf("kill %d: %+v", kill, s)
 		}
 		// In the order in which they were written, so that the oldest stay the
-		// ones that make room. All may be there or not, but not wrong; the newest sixth of the
-		// quota cannot have been evicted.
+		// ones that make room. All may be there or not, but not wrong; the
+		// newest sixth of the quota cannot have been evicted.
 		newest := last + 1
 		for bytes := int64(0); newest > 0 && bytes < o.Quota/6; newest-- {
 			bytes += recordLen(len(killBlock(newest - 1)))

@@ -20,7 +20,8 @@ type contents struct {
 	sealed  bool  // has a good footer, which begins at end
 }
 
-// readContents reads the table of a segment, or looks for its records where there is none.
+// readContents reads the table of a segment, or looks for its records where
+// there is none.
 func readContents(r io.ReaderAt, segment uint32, size int64) (contents, error) {
 	c, err := readFooter(r, segment, size)
 	if errors.Is(err, errFormat) {
@@ -68,8 +69,8 @@ func readAt(r io.ReaderAt, b []byte, off int64) error {
 	return err
 }
 
-// scan follows the records of a segment from one to the next. Behind damage it goes on with the next
-// page that has a header.
+// scan follows the records of a segment from one to the next. Behind damage it
+// goes on with the next page that has a header.
 func scan(r io.ReaderAt, segment uint32, size int64) (contents, error) {
 	var c contents
 	size = min(size, maxSegment)
@@ -128,7 +129,8 @@ func (w *window) at(off int64, far bool) ([]byte, error) {
 // segmentName returns the path of a segment in the cache's folder.
 func segmentName(id uint32) string { return fmt.Sprintf("%s/%08d.seg", segmentDir, id) }
 
-// lastSegment is the largest number that is taken for ours: there have to be larger ones.
+// lastSegment is the largest number that is taken for ours: there have to be
+// larger ones.
 const lastSegment = 90_000_000
 
 // parseSegmentName reads the last element of what segmentName returns.

@@ -29,10 +29,11 @@ type operation struct {
 	flush chan error // gets the result of bringing to the disk what was written before
 }
 
-// Put gives a block to the cache: its stored bytes, which the caller has verified. They
-// are copied to the queue and written in the background. boot says that the machine's boot needs the
-// block, see MarkBoot. Put never waits for the disk; false means that the block was not taken:
-// the queue is full, or the cache cannot be written.
+// Put gives a block to the cache: its stored bytes, which the caller has
+// verified. They are copied to the queue and written in the background. boot
+// says that the machine's boot needs the block, see MarkBoot. Put never waits
+// for the disk; false means that the block was not taken: the queue is full, or
+// the cache cannot be written.
 func (c *Cache) Put(sum digest.SHA256, stored []byte, boot bool) bool {
 	if len(stored) == 0 || len(stored) > maxPayload {
 		return false
@@ -74,9 +75,10 @@ func (c *Cache) Put(sum digest.SHA256, stored []byte, boot bool) bool {
 }
 
 // WaitRoom waits until the queue takes n more bytes, for those who have time:
-// what is fetched in the background should not be fetched in vain. It returns an
-// error that wraps ErrReadOnly when nothing is taken any more, ErrNoRoom when
-// nothing is taken for some time because there is no room, and that of ctx when it ends.
+// what is fetched in the background should not be fetched in vain. It returns
+// an error that wraps ErrReadOnly when nothing is taken any more, ErrNoRoom
+// when nothing is taken for some time because there is no room, and that of ctx
+// when it ends.
 func (c *Cache) WaitRoom(ctx context.Context, n int) error {
 	for {
 		c.mu.Lock()
@@ -103,9 +105,10 @@ func (c *Cache) WaitRoom(ctx context.Context, n int) error {
 	}
 }
 
-// MarkBoot notes that the boot of this session needs these blocks. Making room, the cache
-// saves the blocks of boots, as long as they take no more than half of the quota; those of
-// the oldest boot go first. Blocks that are not in the cache are passed over.
+// MarkBoot notes that the boot of this session needs these blocks. Making room,
+// the cache saves the blocks of boots, as long as they take no more than half
+// of the quota; those of the oldest boot go first. Blocks that are not in the
+// cache are passed over.
 func (c *Cache) MarkBoot(sums ...digest.SHA256) {
 	keys := make([]key, len(sums))
 	for i, sum := range sums {

@@ -32,9 +32,10 @@ const (
 // Devices lists what may hold a filesystem, partitions first, each kind in the order
 // of names. sysDir and devDir are "/sys/class/block" and "/dev" if empty.
 //
-// Left out are loop devices, RAM disks, what is empty or smaller than 1 MiB, and disks with
-// partitions: what looks like a filesystem at their beginning is left over
-// from before they were partitioned, and writing to it would destroy the partitions.
+// Left out are loop devices, RAM disks, what is empty or smaller than 1 MiB,
+// and disks with partitions: what looks like a filesystem at their beginning is
+// left over from before they were partitioned, and writing to it would destroy
+// the partitions.
 func Devices(sys, dev string) ([]Device, error) {
 	if sys == "" {
 		sys = sysBlock

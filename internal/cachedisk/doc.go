@@ -8,13 +8,14 @@
 //
 // # Other people's disks
 //
-// The disks of a machine may belong to systems that are hibernated, that crashed
-// a moment ago, or that are half of a mirror. So [Find] looks into each of them read-only
-// and without replaying a journal; only the one that has the folder, and
-// was chosen, is mounted for writing. Not looked at are disks that have
-// partitions, members of RAID sets and of filesystems on several disks, and
-// places where two filesystems seem to lie one over the other. On XFS, a folder that was made just
-// before a crash is not seen until its own system has replayed the journal.
+// The disks of a machine may belong to systems that are hibernated, that
+// crashed a moment ago, or that are half of a mirror. So [Find] looks into each
+// of them read-only and without replaying a journal; only the one that has the
+// folder, and was chosen, is mounted for writing. Not looked at are disks that
+// have partitions, members of RAID sets and of filesystems on several disks,
+// and places where two filesystems seem to lie one over the other. On XFS, a
+// folder that was made just before a crash is not seen until its own system has
+// replayed the journal.
 //
 // # Hanging
 //

@@ -45,12 +45,14 @@ type Options struct {
 	// as soon as it is there; others only if it does not come.
 	UUID string
 
-	// Load gets the kernel module for a filesystem type, such as "vfat". An error is only told
-	// if the kernel turns out not to know the type. nil: none are needed.
+	// Load gets the kernel module for a filesystem type, such as "vfat". An
+	// error is only told if the kernel turns out not to know the type. nil:
+	// none are needed.
 	Load func(fstype string) error
 
-	// Wait is how long to wait for disks that appear late, as those on USB
-	// do: for the one with UUID if that is given, else for the first one with a cache. 0: not at all.
+	// Wait is how long to wait for disks that appear late, as those on USB do:
+	// for the one with UUID if that is given, else for the first one with a
+	// cache. 0: not at all.
 	Wait time.Duration
 
 	// Limit is how long a single disk may take; 0: 10 s, in which most disks
@@ -285,7 +287,8 @@ func probeNode(d Device) (Superblock, error) {
 	return Probe(dev, d.Size)
 }
 
-// inspect looks for the cache folder of a mounted filesystem and asks for its free space.
+// inspect looks for the cache folder of a mounted filesystem and asks for its
+// free space.
 func (f *Found) inspect() error {
 	for _, name := range Names() {
 		p := filepath.Join(f.MountPoint, name)

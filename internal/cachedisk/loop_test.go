@@ -19,7 +19,8 @@ func needRoot(t *testing.T) {
 	}
 }
 
-// image makes a file with a filesystem in it. mkfs is a command line that the file's name is appended to.
+// image makes a file with a filesystem in it. mkfs is a command line that the
+// file's name is appended to.
 func image(t *testing.T, size int64, mkfs ...string) string {
 	t.Helper()
 	name := filepath.Join(t.TempDir(), "disk.img")

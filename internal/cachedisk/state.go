@@ -89,7 +89,8 @@ func readState(name string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, MaxState+1))
 }
 
-// ParseState reads a state file. Errors wrap ErrState; the state is then the zero value.
+// ParseState reads a state file. Errors wrap ErrState; the state is then the
+// zero value.
 func ParseState(data []byte) (State, error) {
 	var s State
 	err := strictjson.Unmarshal(data, MaxState, &s)
@@ -127,9 +128,10 @@ func (s *State) check() error {
 	return nil
 }
 
-// Save writes the state into a cache folder so that after a loss of power
-// there is the old or the new one; on FAT, which cannot replace a file in one step,
-// at worst none. What is over the limits of the format is left out: the last mirrors and images.
+// Save writes the state into a cache folder so that after a loss of power there
+// is the old or the new one; on FAT, which cannot replace a file in one step,
+// at worst none. What is over the limits of the format is left out: the last
+// mirrors and images.
 func (s State) Save(folder string) error {
 	r, err := os.OpenRoot(folder)
 	if err != nil {
