@@ -336,6 +336,9 @@ func TestOpen(t *testing.T) {
 	if _, err := c.Image(ctx, "images/other/1/amd64.json"); !errors.Is(err, catalog.ErrFormat) {
 		t.Errorf("Image() under a foreign name = %v; want ErrFormat", err)
 	}
+	if list, err := c.Mirrors(ctx); list != nil || err != nil {
+		t.Errorf("Mirrors() of a catalog without = %v, %v; want nothing", list, err)
+	}
 	p := storepath.Target(name, digest.Of(manifestData))
 	src[p] = bytes.Replace(manifestData, []byte("quiet"), []byte("evil!"), 1)
 	if _, err := c.Image(ctx, name); !errors.Is(err, digest.ErrMismatch) {
@@ -358,6 +361,30 @@ func TestOpen(t *testing.T) {
 	}
 	if _, err := catalog.Load(src, trust, src[storepath.Catalog], catalog.Options{Now: expires}); !errors.Is(err, catalog.ErrExpired) {
 		t.Errorf("Load() of an expired catalog = %v; want ErrExpired", err)
+	}
+}
+
+func TestMirrors(t *testing.T) {
+	a := key(1)
+	want := []catalog.Mirror{{URL: "http://m.example/store", Location: "Linz"}}
+	data, err := (&catalog.MirrorList{Format: catalog.MirrorsFormat, Mirrors: want}).Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := list(1)
+	l.Targets = map[string]catalog.Target{catalog.MirrorsName: catalog.NewTarget(data)}
+	p := storepath.Target(catalog.MirrorsName, digest.Of(data))
+	src := files{storepath.Catalog: sign(t, l, a), p: data}
+	c, err := catalog.Open(t.Context(), src, catalog.NewTrust(1, public(a)), catalog.Options{Now: now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := c.Mirrors(t.Context()); err != nil || !cmp.Equal(got, want) {
+		t.Errorf("Mirrors() = %v, %v; want %v", got, err, want)
+	}
+	src[p] = bytes.Replace(data, []byte("m.example"), []byte("evil.test"), 1)
+	if _, err := c.Mirrors(t.Context()); !errors.Is(err, digest.ErrMismatch) {
+		t.Errorf("Mirrors() of changed bytes = %v; want ErrMismatch", err)
 	}
 }
 

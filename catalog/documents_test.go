@@ -248,3 +248,73 @@ func FuzzParseTrust(f *testing.F) {
 		}
 	})
 }
+
+const mirrorsHead = `{"format":"inetboot-mirrors/1","mirrors":[`
+
+func TestParseMirrors(t *testing.T) {
+	l, err := catalog.ParseMirrors([]byte(mirrorsHead + `{"url":"http://a/x/","location":"Graz","new":1},{"url":"https://b"}],"future":[]}`))
+	want := &catalog.MirrorList{Format: catalog.MirrorsFormat, Mirrors: []catalog.Mirror{{URL: "http://a/x/", Location: "Graz"}, {URL: "https://b"}}}
+	if err != nil || !cmp.Equal(l, want) {
+		t.Errorf("ParseMirrors() = %+v, %v; want %+v", l, err, want)
+	}
+	b, err := l.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := catalog.ParseMirrors(b); err != nil || !cmp.Equal(again, want) {
+		t.Errorf("list of mirrors does not survive Marshal: %+v, %v", again, err)
+	}
+}
+
+func TestParseMirrorsRefuses(t *testing.T) {
+	var many strings.Builder
+	for i := range catalog.MaxMirrors + 1 {
+		fmt.Fprintf(&many, `,{"url":"http://m%d"}`, i)
+	}
+	for name, doc := range map[string]string{
+		"no JSON":              `x`,
+		"another format":       `{"format":"inetboot-mirrors/2","mirrors":[]}`,
+		"FTP":                  mirrorsHead + `{"url":"ftp://a"}]}`,
+		"no URL":               mirrorsHead + `{"location":"x"}]}`,
+		"query":                mirrorsHead + `{"url":"http://a/?x"}]}`,
+		"twice":                mirrorsHead + `{"url":"http://a"},{"url":"http://a/"}]}`,
+		"member twice":         mirrorsHead + `{"url":"http://a","URL":"http://b"}]}`,
+		"escape in the URL":    mirrorsHead + `{"url":"http://a/\u009b"}]}`,
+		"escape in a location": mirrorsHead + `{"url":"http://a","location":"\u001b[2J"}]}`,
+		"long URL":             mirrorsHead + `{"url":"http://a/` + strings.Repeat("x", 500) + `"}]}`,
+		"too many":             mirrorsHead + many.String()[1:] + `]}`,
+		"too large":            mirrorsHead + `]}` + strings.Repeat(" ", catalog.MaxMirrorsSize),
+	} {
+		if _, err := catalog.ParseMirrors([]byte(doc)); !errors.Is(err, catalog.ErrFormat) {
+			t.Errorf("%s: ParseMirrors() = %v; want ErrFormat", name, err)
+		}
+	}
+	var req *strictjson.RequiresError
+	if _, err := catalog.ParseMirrors([]byte(`{"format":"inetboot-mirrors/1","requires":["x"],"mirrors":[]}`)); !errors.As(err, &req) {
+		t.Errorf("unknown requirement: ParseMirrors() = %v; want a RequiresError", err)
+	}
+}
+
+func FuzzParseMirrors(f *testing.F) {
+	f.Add([]byte(mirrorsHead + `{"url":"http://a/x/","location":"Graz"},{"url":"https://b"}]}`))
+	f.Add([]byte(mirrorsHead + `]}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		l, err := catalog.ParseMirrors(data)
+		if err != nil {
+			return
+		}
+		if len(l.Mirrors) > catalog.MaxMirrors {
+			t.Errorf("ParseMirrors() accepts %d mirrors", len(l.Mirrors))
+		}
+		for _, m := range l.Mirrors {
+			if !strings.HasPrefix(strings.ToLower(m.URL), "http") || strings.ContainsAny(m.URL+m.Location, "\x1b\x00\r") {
+				t.Errorf("ParseMirrors() accepts %q", m)
+			}
+		}
+		if b, err := l.Marshal(); err == nil {
+			if _, err := catalog.ParseMirrors(b); err != nil {
+				t.Errorf("ParseMirrors() of what Marshal returns: %v", err)
+			}
+		}
+	})
+}

@@ -55,7 +55,7 @@ func (s *session) boot(ctx context.Context, e *catalog.Entry) error {
 		return err
 	}
 	defer files.Close()
-	if err := s.handOver(e, img, files, cmdline); err != nil {
+	if err := s.handOver(ctx, e, img, files, cmdline); err != nil {
 		return err
 	}
 	return s.jump(e)
@@ -123,11 +123,13 @@ func (s *session) markFile(what string) {
 
 // handOver gives the verified files to the kernel, the initrd with the handoff
 // behind it.
-func (s *session) handOver(e *catalog.Entry, img *catalog.Image, files *download.Files, cmdline string) error {
+func (s *session) handOver(ctx context.Context, e *catalog.Entry, img *catalog.Image, files *download.Files, cmdline string) error {
 	s.line.mark("kexec")
 	h := newHandoff(img, s.id, s.line.stages())
-	h.Entry, h.Mirrors, h.Proxy, h.CA = e.ID, s.set.URLs, s.set.Proxy, s.set.CA
-	if h.Offline = s.store.offline != ""; !h.Offline {
+	h.Entry, h.Proxy, h.CA = e.ID, s.set.Proxy, s.set.CA
+	if h.Offline = s.store.offline != ""; h.Offline {
+		h.Mirrors = s.offlineURLs(ctx)
+	} else {
 		c := s.net.Config()
 		if c == nil {
 			return part("network", errors.New("the connection is gone"))
@@ -189,7 +191,7 @@ func (st *store) keep(e *catalog.Entry, img *catalog.Image) ([]handoff.StoreFile
 	files := make(map[string][]byte)
 	paths := []string{storepath.Catalog}
 	targets := st.catalog.List().Targets
-	for _, name := range []string{catalog.MenuName, e.Image} {
+	for _, name := range []string{catalog.MenuName, catalog.MirrorsName, e.Image} {
 		paths = append(paths, storepath.Target(name, targets[name].Hashes.SHA256))
 	}
 	for _, p := range paths {

@@ -183,6 +183,9 @@ func (s *session) openStore(ctx context.Context, c *network.Config) error {
 	for _, u := range client.URLs() {
 		s.report(fmt.Sprintf("asking %s over %s", u, c.Link))
 	}
+	if len(client.URLs()) > 1 {
+		client.Measure(ctx)
+	}
 	st, err := s.load(ctx, client)
 	if err != nil {
 		client.Close()
@@ -204,6 +207,7 @@ func (s *session) load(ctx context.Context, client *mirror.Client) (*store, erro
 	if err != nil {
 		return nil, part("catalog", err)
 	}
+	s.useMirrors(ctx, client, c)
 	m, err := c.Menu(ctx)
 	if err != nil {
 		return nil, part("menu", err)

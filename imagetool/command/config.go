@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/inetboot/inetboot/catalog"
 	"github.com/inetboot/inetboot/imagetool/keys"
 	"github.com/inetboot/inetboot/imagetool/store"
 	"github.com/inetboot/inetboot/internal/strictjson"
@@ -190,4 +191,25 @@ func (a *app) load(w *where) (store.Store, *keys.Folder, error) {
 		return nil, nil, err
 	}
 	return st, k, nil
+}
+
+// loadTrust returns the store and the public keys, for commands that only
+// read: the private key is not needed.
+func (a *app) loadTrust(w *where) (store.Store, *catalog.Trust, error) {
+	c, err := a.loadConfig()
+	if err != nil {
+		return nil, nil, err
+	}
+	w.resolve(c)
+	st, err := w.open(false)
+	if err != nil {
+		return nil, nil, err
+	}
+	if w.keys == "" {
+		if w.keys, err = a.defaultKeys(); err != nil {
+			return nil, nil, err
+		}
+	}
+	trust, err := keys.LoadTrust(trustFile(w.keys))
+	return st, trust, err
 }

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/inetboot/inetboot/catalog"
-	"github.com/inetboot/inetboot/imagetool/keys"
 	"github.com/inetboot/inetboot/imagetool/push"
 )
 
@@ -56,21 +55,7 @@ func (a *app) lsCommand() *cobra.Command {
 }
 
 func (a *app) runLs(ctx context.Context, w *where) error {
-	c, err := a.loadConfig()
-	if err != nil {
-		return err
-	}
-	w.resolve(c)
-	st, err := w.open(false)
-	if err != nil {
-		return err
-	}
-	if w.keys == "" {
-		if w.keys, err = a.defaultKeys(); err != nil {
-			return err
-		}
-	}
-	trust, err := keys.LoadTrust(trustFile(w.keys)) // the private key is not needed
+	st, trust, err := a.loadTrust(w)
 	if err != nil {
 		return err
 	}
@@ -84,7 +69,7 @@ func (a *app) runLs(ctx context.Context, w *where) error {
 	}
 	l := listing{Store: st.String(), Version: cat.Version(), Expires: cat.Expires(), Expired: !time.Now().Before(cat.Expires()), Default: menu.Default, Images: []listed{}}
 	for _, name := range cat.Names() {
-		if name == catalog.MenuName {
+		if !strings.HasPrefix(name, "images/") {
 			continue
 		}
 		img, err := cat.Image(ctx, name)
