@@ -1,0 +1,112 @@
+package main
+
+import (
+	"crypto/ed25519"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/internal/digest"
+	"github.com/inetboot/inetboot/internal/mirror"
+	"github.com/inetboot/inetboot/internal/mirror/mirrortest"
+	"github.com/inetboot/inetboot/internal/storepath"
+	"github.com/inetboot/inetboot/preboot/console"
+	"github.com/inetboot/inetboot/preboot/settings"
+)
+
+// signedStore returns the files of a store whose catalog names mirrors, and
+// the key that is trusted.
+func signedStore(t *testing.T, urls ...string) (map[string][]byte, *catalog.Trust) {
+	t.Helper()
+	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	menu, err := catalog.NewMenu("Menu").Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := &catalog.MirrorList{Format: catalog.MirrorsFormat}
+	for _, u := range urls {
+		list.Mirrors = append(list.Mirrors, catalog.Mirror{URL: u})
+	}
+	mirrors, err := list.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	signed, err := catalog.Sign(&catalog.List{
+		Type: catalog.Type, Version: 1, Created: now, Expires: now.Add(time.Hour),
+		Targets: map[string]catalog.Target{catalog.MenuName: catalog.NewTarget(menu), catalog.MirrorsName: catalog.NewTarget(mirrors)},
+	}, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string][]byte{
+		storepath.Catalog: signed,
+		storepath.Target(catalog.MenuName, digest.Of(menu)):       menu,
+		storepath.Target(catalog.MirrorsName, digest.Of(mirrors)): mirrors,
+	}, catalog.NewTrust(1, catalog.NewKey(key.Public().(ed25519.PublicKey)))
+}
+
+// The catalog's mirrors are measured and the nearest is used, also for what
+// the target is told; a mirror that is away or silent costs a moment.
+func TestCatalogMirrorsAreUsed(t *testing.T) {
+	var far, near, silent mirrortest.Switch
+	farURL, nearURL := mirrortest.Serve(t, &far).URL, mirrortest.Serve(t, &near).URL
+	silentURL, absent := mirrortest.Serve(t, &silent).URL, mirrortest.Refusing(t)
+	files, trust := signedStore(t, nearURL, silentURL+"/", absent, farURL)
+	far.Set(mirrortest.Late(150 * time.Millisecond)(mirrortest.Files(files)))
+	near.Set(mirrortest.Files(files))
+	silent.Set(mirrortest.Silent(nil))
+
+	s := &session{con: console.New(), line: newTimeline(), set: &settings.Settings{URLs: []string{farURL}, Trust: trust}}
+	defer s.con.Close()
+	client, err := mirror.New(s.set.URLs, mirror.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	start := time.Now()
+	st, err := s.load(t.Context(), client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(start); took > 3*time.Second {
+		t.Errorf("load took %v", took)
+	}
+	urls := client.URLs()
+	if len(urls) != 4 || urls[0] != nearURL || urls[3] != absent {
+		t.Errorf("URLs() = %v; want all four, %s first, %s last", urls, nearURL, absent)
+	}
+	if line := mirrorLine(client.Measurements()); !strings.HasPrefix(line, "4 mirrors, nearest "+nearURL+" (") {
+		t.Errorf("line on the console = %q", line)
+	}
+
+	// Without a network the target is told all that is known.
+	s.store = st
+	if diff := cmp.Diff([]string{farURL, nearURL, silentURL, absent}, s.offlineURLs(t.Context())); diff != "" {
+		t.Errorf("offlineURLs() (-want +got):\n%s", diff)
+	}
+}
+
+// What is wrong with the list of mirrors does not keep a machine from booting.
+func TestBadMirrorList(t *testing.T) {
+	files, trust := signedStore(t, "http://m.example/")
+	for p := range files {
+		if strings.HasSuffix(p, "."+catalog.MirrorsName) {
+			files[p] = []byte("tampered")
+		}
+	}
+	url := mirrortest.Serve(t, mirrortest.Files(files)).URL
+	s := &session{con: console.New(), line: newTimeline(), set: &settings.Settings{URLs: []string{url}, Trust: trust}}
+	defer s.con.Close()
+	client, err := mirror.New(s.set.URLs, mirror.Options{Attempts: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if _, err := s.load(t.Context(), client); err != nil || len(client.URLs()) != 1 {
+		t.Errorf("load with a bad list of mirrors = %v, mirrors %v; want the store alone", err, client.URLs())
+	}
+}
