@@ -186,9 +186,22 @@ func (c *Cache) evictSegment(s *segment) error {
 		if l.boot == 0 || n > room {
 			continue
 		}
-		if err := c.save(s, e, k, l); full(err) {
+		err := c.save(s, e, k, l)
+		for try := 0; full(err) && try < 3; try++ { // others have filled the disk to the brim
+			c.mu.Lock()
+			other := c.withoutBoot(s)
+			c.mu.Unlock()
+			if other == nil {
+				break
+			}
+			if err = c.evictSegment(other); err == nil {
+				err = c.save(s, e, k, l)
+			}
+		}
+		if full(err) {
 			break
-		} else if err != nil {
+		}
+		if err != nil {
 			return err
 		}
 		room -= n
@@ -229,6 +242,18 @@ func (c *Cache) evictSegment(s *segment) error {
 		}
 	}
 	return c.deleteSegment(s, name)
+}
+
+// withoutBoot returns the oldest segment, other than s, that can be deleted
+// without copying anything, or nil. c.mu is held.
+func (c *Cache) withoutBoot(s *segment) *segment {
+	var best *segment
+	for _, o := range c.segs {
+		if o != s && o != c.w.cur && o.boot == 0 && len(o.lists) == 0 && o.size > 0 && (best == nil || o.lastUse < best.lastUse) {
+			best = o
+		}
+	}
+	return best
 }
 
 // rewriteLists writes down anew which boots read the blocks, since the lists

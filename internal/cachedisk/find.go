@@ -108,7 +108,7 @@ func Find(ctx context.Context, o Options) (*Found, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("find a cache: folder for mounts: %w", err)
 	}
-	s := &search{o: o, looks: map[string]*look{}, results: make(chan *look, maxDevices)}
+	s := &search{o: o, looks: map[string]*look{}, seen: map[string]time.Time{}, results: make(chan *look, maxDevices)}
 	err = s.run(ctx)
 	for _, l := range s.looks {
 		if l.done && !l.retry.IsZero() {
@@ -125,7 +125,8 @@ func Find(ctx context.Context, o Options) (*Found, error) {
 // search is one run of Find.
 type search struct {
 	o       Options
-	looks   map[string]*look // by the device's name
+	looks   map[string]*look     // by the device's name
+	seen    map[string]time.Time // when a whole disk was listed first
 	results chan *look
 	open    int // looks without result
 }
@@ -142,6 +143,9 @@ type look struct {
 const (
 	pollEvery  = 100 * time.Millisecond
 	retryAfter = time.Second
+
+	// partitionTime is how long the kernel may take to read a partition table.
+	partitionTime = 250 * time.Millisecond
 )
 
 // run looks at devices until the search is over; it fails only with ctx.
@@ -229,6 +233,9 @@ func (s *search) scan(ctx context.Context) error {
 		if s.open >= maxDevices {
 			break
 		}
+		if !d.Partition && s.o.Wait > 0 && s.young(d) {
+			continue
+		}
 		l := &look{dev: d}
 		s.looks[d.Name] = l
 		s.open++
@@ -242,6 +249,15 @@ func (s *search) scan(ctx context.Context) error {
 		}()
 	}
 	return nil
+}
+
+// young tells whether a disk was listed a moment ago only: the kernel lists it
+// before it has looked for its partitions.
+func (s *search) young(d Device) bool {
+	if s.seen[d.Name].IsZero() {
+		s.seen[d.Name] = time.Now()
+	}
+	return time.Since(s.seen[d.Name]) < partitionTime
 }
 
 // notReady tells whether a device may answer when it is asked again: its node
