@@ -163,7 +163,7 @@ func (p *publisher) publish(t *testing.T, version uint64, expires time.Time, ker
 	t.Helper()
 	index := []byte("the index of meta")
 	m := &catalog.Manifest{
-		Format: catalog.ManifestFormat, Name: "tiny", Version: "1", Arch: "amd64", Created: time.Now(),
+		Format: catalog.ManifestFormat, Name: "tiny", Version: "1", Arch: "amd64", Created: time.Unix(1.7e9, 0), // the same image each time
 		Kernel: catalog.Kernel{Blob: digest.BlobOf(kernel), Release: "6.1.0-test"}, Initrd: digest.BlobOf(initrd),
 		Cmdline: "image.option=1",
 		Root:    catalog.Root{Type: "erofs", Files: []catalog.RootFile{{Name: "meta", Size: 4096, Index: digest.BlobOf(index)}}},
