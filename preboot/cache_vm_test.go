@@ -230,7 +230,12 @@ func TestNamedCache(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := digest.Of(disk)
+	// The host cannot write into an exFAT; that the medium's kernel mounts one
+	// shows in that nothing is said about it.
+	exfat := image(t, make([]byte, diskSize))
+	tool(t, "mkfs.exfat", exfat)
 	vm := b.start(t, &site.Site{URLs: []string{b.url}, Cache: ext4UUID}, vmtest.Config{Name: "named", Disks: []vmtest.Disk{
+		{File: exfat, Model: "nvme"},
 		{File: fatStick(t, top, fatSerial), Model: "virtio-blk-pci"},
 		{File: ext4, Model: "ide-hd"},
 	}})
@@ -242,6 +247,9 @@ func TestNamedCache(t *testing.T) {
 	_, h := expectTarget(t, vm)
 	if h.Cache.UUID != ext4UUID || h.Cache.Device != "sda" {
 		t.Errorf("handoff's cache = %+v; want %s on sda", h.Cache, ext4UUID)
+	}
+	if text := vm.Text(); strings.Contains(text, "is passed over") {
+		t.Errorf("a disk is passed over:\n%s", text)
 	}
 	if disk, err = os.ReadFile(ext4); err != nil {
 		t.Fatal(err)
