@@ -3,6 +3,7 @@ package mirror
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"math/rand/v2"
 	"time"
 )
@@ -11,6 +12,8 @@ import (
 const (
 	firstRest = 5 * time.Second // after one failure; doubles with each that follows
 	maxRest   = 2 * time.Minute
+
+	tellEvery = 10 * time.Minute // changes of the mirror are logged at most
 
 	slowWindow = 4 * time.Second // of waiting, after which a transfer is judged
 	slowFloor  = 16 << 10        // bytes a second of the line below which it is too slow
@@ -289,7 +292,16 @@ func (c *Client) prefer(p *peer, why string) {
 	if c.preferred == p {
 		return
 	}
-	c.log.Info("another mirror is used", "url", p.url, "before", c.preferred.url, "why", why)
+	// Mirrors that come and go all the time are told of now and then only.
+	level := slog.LevelDebug
+	c.changes++
+	if c.told.IsZero() || time.Since(c.told) >= tellEvery {
+		level = slog.LevelInfo
+	}
+	c.log.Log(context.Background(), level, "another mirror is used", "url", p.url, "before", c.preferred.url, "why", why, "changes", c.changes)
+	if level == slog.LevelInfo {
+		c.told, c.changes = time.Now(), 0
+	}
 	c.preferred = p
 }
 

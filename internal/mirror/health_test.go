@@ -568,3 +568,46 @@ func TestMissingEverywhereIsNobodysFault(t *testing.T) {
 		}
 	})
 }
+
+// However long mirrors stay away, and however often they come and go, the log
+// stays short.
+func TestLogStaysShort(t *testing.T) {
+	for name, tt := range map[string]struct {
+		change func(w *world, minute int)
+		most   int // lines in the hour
+	}{
+		"one of two away": {func(w *world, m int) { w.set("a", func(h *host) { h.down = true }) }, 1},
+		"all away": {func(w *world, m int) {
+			w.set("a", func(h *host) { h.down = true })
+			w.set("b", func(h *host) { h.silent = true })
+		}, 1},
+		"both come and go": {func(w *world, m int) {
+			w.set("a", func(h *host) { h.down = m%4 < 2 })
+			w.set("b", func(h *host) { h.down = m%4 >= 2 })
+		}, 6},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var log bytes.Buffer
+				w, c := newWorld(t, Options{Attempts: 1, Remeasure: 10 * time.Minute, Logger: slog.New(slog.NewTextHandler(&log, nil))}, &host{}, &host{})
+				good := 0
+				for m := range 60 {
+					tt.change(w, m)
+					for range 60 {
+						if _, err := c.Read(t.Context(), "file", nil, 1<<20, nil); err == nil {
+							good++
+						}
+						time.Sleep(time.Second)
+					}
+				}
+				synctest.Wait()
+				if n := bytes.Count(log.Bytes(), []byte("\n")); n > tt.most {
+					t.Errorf("%d lines in an hour; want %d at most:\n%s", n, tt.most, &log)
+				}
+				if changes := c.State(); name == "both come and go" && (good < 3000 || changes[0].Failures+changes[1].Failures < 20) {
+					t.Errorf("%d of 3600 reads were good; %+v", good, changes)
+				}
+			})
+		})
+	}
+}

@@ -44,6 +44,9 @@ type Options struct {
 	Nameservers []netip.Addr // asked instead of the system's resolver
 	Logger      *slog.Logger // nil: silent
 
+	// Clock says whether certificates are valid; nil: time.Now.
+	Clock func() time.Time
+
 	// Connections is how many requests are under way at once; 0: 16. Second
 	// requests for what a mirror is late with may add a quarter, and
 	// measuring adds one for each mirror.
@@ -92,6 +95,8 @@ type Client struct {
 	hedges    float64 // second requests that may be sent
 	measured  time.Time
 	due       time.Duration // after measured
+	told      time.Time     // when a change of the preferred mirror was logged last
+	changes   int           // since then
 }
 
 // New returns a Client for the base URLs, in order of preference. There is no
@@ -146,7 +151,7 @@ func New(urls []string, o Options) (*Client, error) {
 	}
 	t := &http.Transport{
 		DialContext:           dialer.DialContext,
-		TLSClientConfig:       &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		TLSClientConfig:       &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, Time: o.Clock},
 		TLSHandshakeTimeout:   o.Idle,
 		ResponseHeaderTimeout: o.Idle,
 		MaxIdleConns:          0,
