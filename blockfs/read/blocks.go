@@ -79,6 +79,7 @@ type Blocks struct {
 	opt    Options
 	log    *slog.Logger
 	bufs   buffers
+	change chan struct{} // see Changed
 	ctx    context.Context
 	stop   context.CancelCauseFunc
 	flight *semaphore.Weighted
@@ -100,6 +101,7 @@ type Blocks struct {
 	patience time.Duration
 	stats    Stats
 	downAt   time.Time
+	downSaid bool      // people were told that the store is away
 	busyAt   time.Time // when a reader last waited for a fetch
 	wg       sync.WaitGroup
 }
@@ -131,6 +133,7 @@ type entry struct {
 	done     chan struct{} // closed when state is ready or failed
 	cancel   context.CancelFunc
 	failures int
+	began    time.Time // the first fetch
 	first    time.Time // of failures
 	refusal  bool      // was logged
 	prev     *entry
@@ -162,7 +165,7 @@ func New(src Source, o Options) *Blocks {
 	}
 	b := &Blocks{
 		src: src, opt: o, log: o.Logger, patience: o.Patience, entries: make(map[digest.SHA256]*entry),
-		flight: semaphore.NewWeighted(int64(o.InFlight)),
+		flight: semaphore.NewWeighted(int64(o.InFlight)), change: make(chan struct{}, 1),
 	}
 	b.bufs.limit = 8 << 20
 	b.idle.prev, b.idle.next = &b.idle, &b.idle

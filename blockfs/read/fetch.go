@@ -96,6 +96,9 @@ func (b *Blocks) nearby(ctx context.Context, e *entry, buf []byte) ([]byte, Orig
 func (b *Blocks) fetch(e *entry) {
 	near := b.isNear(e)
 	e.state, e.near = running, false
+	if e.failures == 0 {
+		e.began = time.Now()
+	}
 	switch {
 	case e.wanted:
 		e.from = FromDemand
@@ -154,6 +157,7 @@ func (b *Blocks) arrived(e *entry, buf, data []byte, from Origin) {
 	if cap(data) == 0 || cap(buf) == 0 || &data[:1][0] != &buf[:1][0] {
 		b.bufs.put(buf)
 	}
+	defer b.changed()
 	b.used += cap(data)
 	e.from = from
 	b.stats.By[from].add(len(data))
@@ -162,7 +166,10 @@ func (b *Blocks) arrived(e *entry, buf, data []byte, from Origin) {
 	}
 	if from >= FromDemand && b.stats.Down {
 		b.stats.Down = false
-		b.log.Info("the store is back: reads go on", "away", time.Since(b.downAt).Round(100*time.Millisecond))
+		if b.downSaid {
+			b.downSaid = false
+			b.log.Error("the store is back: reads go on", "away", time.Since(b.downAt).Round(100*time.Millisecond))
+		}
 	}
 	if e.refusal {
 		b.log.Info("block is good now", "block", e.block.SHA256)
@@ -229,6 +236,7 @@ func (b *Blocks) wait(ctx context.Context, e *entry) error {
 
 // failedOnce decides what becomes of an entry whose fetch failed. b.mu is held.
 func (b *Blocks) failedOnce(e *entry, err error) {
+	defer b.changed()
 	now := time.Now()
 	temporary := errors.Is(err, ErrUnavailable)
 	if !temporary && b.ctx.Err() == nil {
@@ -255,9 +263,8 @@ func (b *Blocks) failedOnce(e *entry, err error) {
 		e.refusal = true
 		b.log.Error("a block is refused: waiting for a good one; repair the store or its mirrors", "block", e.block.SHA256, "error", err)
 	}
-	if temporary && e.failures >= 2 && !b.stats.Down {
-		b.stats.Down, b.downAt = true, e.first
-		b.log.Warn("the store cannot be reached: reads wait until it is back; check the cable, the network and the server", "error", err)
+	if temporary {
+		b.away(e, now, err)
 	}
 	// Spread, so that a room of machines does not come back at the same moment.
 	pause := min(5*time.Second, 100*time.Millisecond<<min(e.failures, 8))
@@ -269,11 +276,34 @@ func (b *Blocks) failedOnce(e *entry, err error) {
 		defer b.mu.Unlock()
 		if e.state == pausing {
 			b.stats.Waiting--
+			b.changed()
 			e.state, e.near = queued, true
 			b.ask(e)
 			b.start()
 		}
 	})
+}
+
+// sayAfter is how long a reader waits for a store that cannot be reached before
+// people are told.
+const sayAfter = 2 * time.Second
+
+// away notes that the store cannot be reached by e, which a reader waits for.
+// A store that hangs is away from the first failure on, since that takes long.
+// People are told once, if it lasts; as an error, since a console that is quiet
+// shows nothing less, and so that it is told there that it is over, too.
+// b.mu is held.
+func (b *Blocks) away(e *entry, now time.Time, err error) {
+	if !b.stats.Down {
+		if e.failures < 2 && now.Sub(e.began) < sayAfter {
+			return
+		}
+		b.stats.Down, b.downAt = true, e.began
+	}
+	if !b.downSaid && now.Sub(b.downAt) >= sayAfter {
+		b.downSaid = true
+		b.log.Error("the store cannot be reached: reads wait until it is back; check the cable, the network and the server", "error", err)
+	}
 }
 
 // fail gives an entry up. b.mu is held.

@@ -153,6 +153,7 @@ func (f *File) Spans(ctx context.Context, off int64, n int) (*Spans, error) {
 	f.b.stats.ReadBytes += int64(n)
 	f.b.stats.ZeroBytes += int64(zeroBytes)
 	f.b.mu.Unlock()
+	f.b.changed()
 	return s, nil
 }
 

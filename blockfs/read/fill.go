@@ -73,6 +73,7 @@ func (b *Blocks) again(ctx context.Context, blk index.Entry) error {
 	defer b.mu.Unlock()
 	b.stats.By[FromFill].add(blk.PlainLen)
 	b.stats.StoredBytes += int64(blk.StoredLen)
+	b.changed()
 	return nil
 }
 

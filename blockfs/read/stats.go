@@ -58,6 +58,18 @@ type Stats struct {
 	LongestWait time.Duration
 }
 
+// Changed returns a channel on which something comes after the counters have
+// changed, once for any number of changes. It has one receiver.
+func (b *Blocks) Changed() <-chan struct{} { return b.change }
+
+// changed tells the receiver of Changed.
+func (b *Blocks) changed() {
+	select {
+	case b.change <- struct{}{}:
+	default:
+	}
+}
+
 // Stats returns the counters.
 func (b *Blocks) Stats() Stats {
 	b.mu.Lock()
