@@ -8,9 +8,14 @@
 // wait for anything that the machine runs or stores: no path is opened once it
 // is ready (the kernel's log, the files for what it tells, and the folder of
 // the cache are open before), its memory is locked, the out-of-memory killer
-// passes it by, it is marked as a flusher so that its own allocations do not wait for
-// writes that go through it, and its name begins with "@", which tells
+// passes it by, signals are ignored, and its name begins with "@", which tells
 // systemd's shutdown to leave it alone (https://systemd.io/ROOT_STORAGE_DAEMONS).
+// Should a library open a path all the same, the daemon's root folder is still
+// the emptied initramfs, in memory, and not the filesystem that it serves.
+//
+// It is not marked as a flusher (PR_SET_IO_FLUSHER): nothing is ever written
+// by way of it, and Linux does not call the out-of-memory killer for flushers.
+// If all others waited for the daemon, and it for memory, nobody would.
 package daemon
 
 import (
@@ -26,11 +31,13 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -73,7 +80,7 @@ type Options struct {
 	Link    int       // index of the link that the machine was booted over; 0: none
 	Control io.Writer // Messages go there, one line of JSON each
 	Orders  io.Reader // Orders come from there, one a line; its end means nothing
-	Stats   *os.File  // a Report is written there each second; nil: nowhere
+	Stats   *os.File  // a Report is written there each second in which something changed; nil: nowhere
 	Boot    *os.File  // the report of the boot is written there; nil: nowhere
 	Status  net.Listener
 	Cache   string // the cache folder; "": none
@@ -131,8 +138,7 @@ func Run(ctx context.Context, o Options) error {
 	if o.Lock {
 		lock(o.Logger)
 	}
-	// Whoever wants to end the daemon unmounts.
-	signal.Ignore(unix.SIGTERM, unix.SIGHUP, unix.SIGINT, unix.SIGPIPE, unix.SIGUSR1, unix.SIGUSR2, unix.SIGALRM)
+	ignoreSignals()
 
 	say := sayer(o.Control)
 	d := &daemon{o: o, log: o.Logger, say: say}
@@ -151,10 +157,44 @@ func lock(log *slog.Logger) {
 	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("-1000"), 0); err != nil {
 		log.Warn("the OOM killer cannot be kept away", "error", err)
 	}
-	// For the threads to come, too: prctl(2), PR_SET_IO_FLUSHER, Linux 5.6.
-	if err := unix.Prctl(unix.PR_SET_IO_FLUSHER, 1, 0, 0, 0); err != nil {
-		log.Debug("not marked as a flusher", "error", err)
+	if err := ignoreLibrarySignals(); err != nil {
+		log.Warn("some signals end the daemon", "error", err)
 	}
+}
+
+// ignoreSignals ignores all that end or stop a process and can be ignored, but
+// those by which faults of its own are reported. Whoever wants to end the
+// daemon unmounts.
+func ignoreSignals() {
+	faults := []unix.Signal{unix.SIGILL, unix.SIGTRAP, unix.SIGABRT, unix.SIGBUS, unix.SIGFPE, unix.SIGSEGV, unix.SIGSYS}
+	var list []os.Signal
+	for s := unix.Signal(1); s < 32; s++ {
+		if s != unix.SIGKILL && s != unix.SIGSTOP && s != unix.SIGURG && s != unix.SIGCHLD && !slices.Contains(faults, s) {
+			list = append(list, s)
+		}
+	}
+	signal.Ignore(list...) // the runtime lets those from 35 on pass
+}
+
+// ignoreLibrarySignals ignores those that Go's runtime leaves to C libraries,
+// which this program does not have when it is built to be a daemon.
+func ignoreLibrarySignals() error {
+	// The kernel's struct sigaction: handler, flags, restorer, mask (rt_sigaction(2)).
+	const sigIgn = 1
+	action := [8]uintptr{sigIgn}
+	for _, s := range []uintptr{32, 33, 34} {
+		if _, _, errno := unix.RawSyscall6(unix.SYS_RT_SIGACTION, s, uintptr(unsafe.Pointer(&action)), 0, 8, 0, 0); errno != 0 {
+			return errno
+		}
+	}
+	return nil
+}
+
+// steadyClock returns a clock that goes on from now, whatever is done to the
+// machine's: certificates that were good for the boot stay good until they end.
+func steadyClock() func() time.Time {
+	start := time.Now()
+	return func() time.Time { return start.Add(time.Since(start)) }
 }
 
 func sayer(w io.Writer) func(Message) {
@@ -188,6 +228,7 @@ func (d *daemon) run(ctx context.Context) (err error) {
 	// Servers of the network, or of nobody: resolv.conf lies on the root.
 	if d.client, err = mirror.New(h.Mirrors, mirror.Options{
 		Proxy: h.Proxy, CA: h.CA, Nameservers: h.Network.Nameservers, Logger: d.log, Attempts: 1, Remeasure: remeasure,
+		Clock: steadyClock(),
 	}); err != nil {
 		return fmt.Errorf("mirrors of the store: %w", err)
 	}
@@ -317,10 +358,11 @@ func (r *reporting) Block(ctx context.Context, e index.Entry, dst []byte) ([]byt
 }
 
 // stats writes the counters to an open file, whose length never changes, so
-// that its readers see one write or the next.
+// that its readers see one write or the next: once a second at most, and only
+// if they have changed, so that the daemon of an idle machine sleeps.
 func (d *daemon) stats(ctx context.Context) {
 	size := d.root.Sizes()
-	t := time.NewTicker(time.Second)
+	t := time.NewTimer(time.Second)
 	defer t.Stop()
 	var last Report
 	for {
@@ -337,8 +379,14 @@ func (d *daemon) stats(ctx context.Context) {
 				_, _ = d.o.Stats.WriteAt(fmt.Appendf(nil, "%-1023s\n", line), 0)
 			}
 		}
+		t.Reset(time.Second)
 		select {
 		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case <-d.root.Blocks().Changed():
 		case <-ctx.Done():
 			return
 		}
