@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/inetboot/inetboot/blockfs/root"
 	"github.com/inetboot/inetboot/internal/testbed"
 	"github.com/inetboot/inetboot/internal/vmtest"
 )
@@ -33,7 +34,7 @@ func TestBoot(t *testing.T) {
 	if len(want) < 10000 {
 		t.Fatalf("the source has only %d files below /usr and /etc", len(want))
 	}
-	for _, tt := range []struct {
+	for i, tt := range []struct {
 		name     string
 		firmware vmtest.Firmware
 		usb      bool
@@ -64,6 +65,7 @@ func TestBoot(t *testing.T) {
 			t.Logf("menu after %.1f s, login prompt after %.1f s", menu.Seconds(), vm.Uptime().Seconds())
 
 			checkMounts(t, sh)
+			checkPack(t, bootOver(t, sh), i > 0)
 			if got := sh.run(t, 120, "systemctl is-system-running --wait || systemctl --failed --no-pager"); got != "running" {
 				t.Errorf("is-system-running = %q; want running", got)
 			}
@@ -82,6 +84,20 @@ func TestBoot(t *testing.T) {
 				t.Errorf("at shutdown: %s", m)
 			}
 		})
+	}
+}
+
+// checkPack checks that a boot got most of what it read from the boot pack
+// that the server has made of the reports of boots before it.
+func checkPack(t *testing.T, s root.Status, want bool) {
+	t.Helper()
+	pack, demand := s.Origins["pack"].Blocks, s.Origins["demand"].Blocks
+	t.Logf("pack %+v; %d blocks from it, %d on demand; readers waited %.1f s", s.Pack, pack, demand, s.Waits.Seconds)
+	if !want {
+		return
+	}
+	if s.Pack.State != "done" || pack < 4*demand || s.Reads.PackRefused > 0 {
+		t.Errorf("pack = %+v: %d blocks from it, %d on demand, %d refused; want most from a whole pack", s.Pack, pack, demand, s.Reads.PackRefused)
 	}
 }
 
