@@ -17,7 +17,7 @@ include iso/iso.mk
 
 # What the parts need beside Go, from Debian 12.
 DEPS := $(ISO_DEPS) qemu-system-x86 ovmf mmdebstrap iproute2 dnsmasq-base fuse3 kmod zstd xz-utils erofs-utils e2fsprogs xfsprogs btrfs-progs dosfstools exfatprogs
-BENCH_DEPS := casync nbdkit libnbd-bin zstd
+BENCH_DEPS := casync nbdkit libnbd-bin zstd rclone httpdirfs fio squashfs-tools nfs-ganesha nfs-ganesha-vfs
 
 .PHONY: help
 help: ## List the targets
@@ -87,7 +87,7 @@ soak: ## Fuzz every parser for ten minutes each
 test: deps lint build iso unit fuzz boot-test ## Everything: lint, unit tests, boot tests, short fuzzing
 
 .PHONY: bench
-bench: bench-deps build iso ## Measure beside casync, zstd, nbdkit and a plain loop device; BENCH=push|read|boot for a part
+bench: bench-deps build iso ## Measure beside other programs, see docs/benchmarks.md; BENCH=push|blockfs|boot, or a part of blockfs
 	@$(GO) run ./internal/bench -build $(BUILD) -run $(BENCH)
 
 .PHONY: clean

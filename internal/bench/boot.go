@@ -10,19 +10,17 @@ import (
 
 // boot measures from QEMU's start to the menu and to the login prompt. Nobody
 // waits at the menu: the entry is chosen as soon as it is there.
-func (b *bench) boot(ctx context.Context) ([]result, error) {
-	var rs []result
+func (b *bench) boot(ctx context.Context) error {
 	for _, fw := range []vmtest.Firmware{vmtest.BIOS, vmtest.UEFI} {
-		fmt.Fprintf(b.out, "bench: boot by %s (%s)\n", fw, vmtest.Accel())
+		b.say("boot by %s (%s)", fw, vmtest.Accel())
 		menu, login, err := b.bootOnce(ctx, fw)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		rs = append(rs,
-			result{Name: fmt.Sprintf("boot by %s: menu", fw), Unit: "s", Ours: menu.Seconds()},
-			result{Name: fmt.Sprintf("boot by %s: login prompt", fw), Unit: "s", Ours: login.Seconds()})
+		b.report(figure(fmt.Sprintf("boot by %s: menu", fw), "s", menu.Seconds()))
+		b.report(figure(fmt.Sprintf("boot by %s: login prompt", fw), "s", login.Seconds()))
 	}
-	return rs, nil
+	return nil
 }
 
 func (b *bench) bootOnce(ctx context.Context, fw vmtest.Firmware) (menu, login time.Duration, err error) {

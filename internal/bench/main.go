@@ -1,22 +1,22 @@
 // Command bench measures the parts beside well-known programs that do
 // comparable work, in one run on one machine. Figures are for ratios: machines
-// are noisy. It needs root, for mounts and loop devices.
+// are noisy. It needs root, for mounts and loop devices. docs/benchmarks.md
+// says what each figure means.
 package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"maps"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
-	"text/tabwriter"
 
 	"github.com/inetboot/inetboot/internal/debianroot"
 	"github.com/inetboot/inetboot/internal/testbed"
@@ -31,42 +31,79 @@ func main() {
 	}
 }
 
-// result is one line of the table. A ratio above 1 means that ours is better;
-// without a peer there is none.
-type result struct {
-	Name     string   `json:"name"`
-	Unit     string   `json:"unit"`
-	Ours     float64  `json:"ours"`
-	Peer     *float64 `json:"peer"`
-	PeerName string   `json:"peer_name"`
-	Ratio    *float64 `json:"ratio"`
-}
-
-// speed compares two rates, of which the larger one is better.
-func speed(name, unit string, ours, peer float64, peerName string) result {
-	ratio := ours / peer
-	return result{name, unit, ours, &peer, peerName, &ratio}
-}
-
 // bench is what the parts share.
 type bench struct {
 	build, dir string
 	tarball    string
 	bed        *testbed.Bed
+	plain      *plain
+	control    string // FUSE's control filesystem
 	out        io.Writer
 	log        *os.File // what programs print
+	results    []result
+	atEnd      []func() error
+}
+
+// cleanup is called at the end, in reverse order.
+func (b *bench) cleanup(f func() error) { b.atEnd = append(b.atEnd, f) }
+
+func (b *bench) close() error {
+	var errs []error
+	for _, f := range slices.Backward(b.atEnd) {
+		errs = append(errs, f())
+	}
+	return errors.Join(errs...)
+}
+
+// part is a piece of the work that can be run alone.
+type part struct {
+	name string
+	run  func(*bench, context.Context) error
+	bare bool // needs no published Debian
+}
+
+func parts() []part {
+	return []part{
+		{"push", (*bench).push, true},
+		{"blockfs-cold", (*bench).coldLocal, false},
+		{"blockfs-warm", (*bench).warm, false},
+		{"blockfs-memory", (*bench).memory, false},
+		{"blockfs-update", (*bench).update, false},
+		{"blockfs-line", (*bench).line, false},
+		{"blockfs-boot", (*bench).roots, false},
+		{"boot", (*bench).boot, false},
+	}
+}
+
+// selection returns the names of the parts that a word stands for.
+func selection(word string) ([]string, error) {
+	local := []string{"blockfs-cold", "blockfs-warm", "blockfs-memory", "blockfs-update"}
+	groups := map[string][]string{"blockfs-local": local, "blockfs": append(local, "blockfs-line", "blockfs-boot")}
+	for _, p := range parts() {
+		groups[p.name] = []string{p.name}
+		groups["all"] = append(groups["all"], p.name)
+	}
+	var names []string
+	for w := range strings.SplitSeq(word, ",") {
+		g, ok := groups[w]
+		if !ok {
+			return nil, fmt.Errorf("-run %q: want one of %s", w, strings.Join(slices.Sorted(maps.Keys(groups)), ", "))
+		}
+		names = append(names, g...)
+	}
+	return names, nil
 }
 
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	build := fs.String("build", "build", "folder with the programs and inetboot.iso")
-	which := fs.String("run", "all", "push, read, boot or all")
+	which := fs.String("run", "all", "part to run, or several with commas: push, blockfs, blockfs-local, blockfs-line, blockfs-boot, boot, all")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
-	parts := map[string]func(*bench, context.Context) ([]result, error){"push": (*bench).push, "read": (*bench).read, "boot": (*bench).boot}
-	if _, ok := parts[*which]; !ok && *which != "all" {
-		return fmt.Errorf("-run %q: want push, read, boot or all", *which)
+	names, err := selection(*which)
+	if err != nil {
+		return err
 	}
 	if os.Geteuid() != 0 {
 		return errors.New("mounts and loop devices need root")
@@ -82,62 +119,38 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	if err := os.MkdirAll(results, 0o755); err != nil {
 		return err
 	}
-	if b.dir, err = os.MkdirTemp(results, "work-"); err != nil {
-		return err
-	}
-	defer os.RemoveAll(b.dir)
 	if b.log, err = os.Create(filepath.Join(results, "log")); err != nil {
 		return err
 	}
 	defer b.log.Close()
+	defer func() { err = errors.Join(err, b.close()) }()
+	if b.dir, err = os.MkdirTemp(results, "work-"); err != nil {
+		return err
+	}
+	b.cleanup(func() error { return os.RemoveAll(b.dir) })
+	if err := b.mountControl(); err != nil {
+		return err
+	}
+	b.cleanup(func() error { return syscall.Unmount(b.control, syscall.MNT_DETACH) })
 
 	var all []result
-	for _, name := range []string{"push", "read", "boot"} {
-		if *which != "all" && *which != name {
+	for _, p := range parts() {
+		if !slices.Contains(names, p.name) {
 			continue
 		}
-		if name != "push" && b.bed == nil {
-			fmt.Fprintln(out, "bench: publishing Debian on a server")
+		if !p.bare && b.bed == nil {
+			b.say("publishing Debian on a server")
 			if b.bed, err = testbed.Start(ctx, testbed.Options{Build: b.build, Dir: b.dir, Source: b.tarball, Log: b.log}); err != nil {
 				return err
 			}
-			defer func() { err = errors.Join(err, b.bed.Close()) }()
+			b.cleanup(b.bed.Close)
 		}
-		rs, err := parts[name](b, ctx)
-		if err != nil {
-			return fmt.Errorf("%s (programs' output is in %s): %w", name, b.log.Name(), err)
+		b.results = nil
+		err := p.run(b, ctx)
+		all = append(all, b.results...)
+		if err := errors.Join(err, writeJSON(results, p.name, b.results)); err != nil {
+			return errors.Join(fmt.Errorf("%s (programs' output is in %s): %w", p.name, b.log.Name(), err), table(out, all))
 		}
-		data, err := json.MarshalIndent(rs, "", " ")
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(results, name+".json"), append(data, '\n'), 0o644); err != nil {
-			return err
-		}
-		all = append(all, rs...)
 	}
 	return table(out, all)
-}
-
-func table(out io.Writer, rs []result) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "what\tunit\tours\tpeer\t\tratio")
-	for _, r := range rs {
-		if r.Peer == nil {
-			fmt.Fprintf(w, "%s\t%s\t%.1f\t\t\t\n", r.Name, r.Unit, r.Ours)
-			continue
-		}
-		fmt.Fprintf(w, "%s\t%s\t%.1f\t%.1f\t%s\t%.2f\n", r.Name, r.Unit, r.Ours, *r.Peer, r.PeerName, *r.Ratio)
-	}
-	return w.Flush()
-}
-
-// command runs a program; its output goes to the log.
-func (b *bench) command(ctx context.Context, name string, args ...string) error {
-	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Stdout, cmd.Stderr = b.log, b.log
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("%s: %w", strings.Join(append([]string{filepath.Base(name)}, args...), " "), err)
-	}
-	return nil
 }

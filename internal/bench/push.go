@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -10,18 +9,18 @@ import (
 
 // push publishes the same tree with imagetool, with casync, and compresses it
 // with zstd, all to the same disk. The first of two rounds warms the cache.
-func (b *bench) push(ctx context.Context) ([]result, error) {
+func (b *bench) push(ctx context.Context) error {
 	tree := filepath.Join(b.dir, "tree")
 	if err := os.Mkdir(tree, 0o755); err != nil {
-		return nil, err
+		return err
 	}
-	fmt.Fprintln(b.out, "bench: unpacking the tree")
+	b.say("unpacking the tree")
 	if err := b.command(ctx, "tar", "-xpf", b.tarball, "-C", tree); err != nil {
-		return nil, err
+		return err
 	}
 	info, err := os.Stat(b.tarball)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	mb := float64(info.Size()) / 1e6
 
@@ -32,7 +31,7 @@ func (b *bench) push(ctx context.Context) ([]result, error) {
 			if err != nil {
 				return err
 			}
-			fmt.Fprintf(b.out, "bench: %s\n", name)
+			b.say("%s", name)
 			start := time.Now()
 			if err := f(dir); err != nil {
 				return err
@@ -52,21 +51,21 @@ func (b *bench) push(ctx context.Context) ([]result, error) {
 		}
 		return b.command(ctx, imagetool, append([]string{"push", tree, "--name", "debian", "--version", "12"}, config...)...)
 	}); err != nil {
-		return nil, err
+		return err
 	}
 	if err := measure("casync make", func(dir string) error {
 		return b.command(ctx, "casync", "make", "--with=unix", "--store="+filepath.Join(dir, "store.castr"), filepath.Join(dir, "tree.caidx"), tree)
 	}); err != nil {
-		return nil, err
+		return err
 	}
 	if err := measure("tar | zstd -T2 -3", func(dir string) error {
 		return b.command(ctx, "sh", "-c", `tar -cf - -C "$1" . | zstd -q -T2 -3 -o "$2"`, "sh", tree, filepath.Join(dir, "tree.tar.zst"))
 	}); err != nil {
-		return nil, err
+		return err
 	}
 	ours := rounds["imagetool push"]
-	return []result{
-		speed("push of 1.1 GB to a folder", "MB/s", ours, rounds["casync make"], "casync make"),
-		speed("push of 1.1 GB to a folder", "MB/s", ours, rounds["tar | zstd -T2 -3"], "tar | zstd -T2 -3"),
-	}, nil
+	for _, peer := range []string{"casync make", "tar | zstd -T2 -3"} {
+		b.report(speed("push of 1.1 GB to a folder", "MB/s", ours, rounds[peer], peer))
+	}
+	return nil
 }
