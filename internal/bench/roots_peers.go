@@ -41,7 +41,6 @@ type peerMachine struct {
 	dir              string
 	kernel, initrd   string
 	tree, squashfs   string
-	squashfsBytes    int64
 	consoleArguments string
 }
 
