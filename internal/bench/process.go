@@ -75,10 +75,15 @@ func (b *bench) command(ctx context.Context, name string, args ...string) error 
 	return nil
 }
 
-// waitFor asks again and again until ready says true, a process ends, or half
-// a minute is over.
+// waitFor is waitWithin half a minute.
 func waitFor(ctx context.Context, what string, p *process, ready func() bool) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	return waitWithin(ctx, 30*time.Second, what, p, ready)
+}
+
+// waitWithin asks again and again until ready says true, the process ends (if
+// there is one), or the time is over.
+func waitWithin(ctx context.Context, limit time.Duration, what string, p *process, ready func() bool) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	var ended chan struct{}
 	if p != nil {

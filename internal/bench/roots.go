@@ -196,8 +196,12 @@ func (r *bootRoots) ours(ctx context.Context, w where, h how) (t booted, err err
 	b.report(figure(fmt.Sprintf("boot over %s, %s", w.name, h), "s", t.login.Seconds()).
 		noted("menu %.1f s, choice to login %.1f s, %.1f MB", t.menu.Seconds(), t.run().Seconds(), float64(t.bytes)/1e6))
 	if w.rate == 0 && h == bare && !exists(r.pack) {
-		// The target reports its boot when that is over, not at the prompt.
-		_ = waitFor(ctx, "a pack", nil, func() bool { return exists(r.pack) })
+		// The target reports its boot when nothing new has been read for 8 s,
+		// and the server builds the pack some seconds later.
+		b.say("waiting for the boot's report and the pack that the server makes of it, 2 minutes at most")
+		if err := waitWithin(ctx, 2*time.Minute, "the pack", nil, func() bool { return exists(r.pack) }); err != nil {
+			b.say("%v", err)
+		}
 	}
 	return t, nil
 }
