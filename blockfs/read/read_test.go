@@ -309,6 +309,60 @@ func TestOutage(t *testing.T) {
 	})
 }
 
+// People hear of an outage when it has lasted two seconds, or when it is found
+// out if that takes longer, and of nothing shorter.
+func TestOutageIsTold(t *testing.T) {
+	for name, tt := range map[string]struct {
+		away, attempt time.Duration // how long the store is away, and a failed attempt takes
+		least, most   time.Duration // when it is told; 0: never
+	}{
+		"a blip":    {time.Second, 0, 0, 0},
+		"refuses":   {time.Minute, 0, 2 * time.Second, 8 * time.Second},
+		"hangs":     {time.Minute, 15 * time.Second, 15 * time.Second, 16 * time.Second},
+		"for hours": {6 * time.Hour, 15 * time.Second, 15 * time.Second, 16 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, x, _ := fake(t, 1)
+			synctest.Test(t, func(t *testing.T) {
+				log, text := logged()
+				b := read.New(s, read.Options{Patience: -1, Logger: log})
+				defer b.Close()
+				start := time.Now()
+				s.fail = func(index.Entry) error {
+					if time.Since(start) >= tt.away {
+						return nil
+					}
+					time.Sleep(tt.attempt)
+					return fmt.Errorf("%w: no route", read.ErrUnavailable)
+				}
+				go func() {
+					if _, err := b.Open(x).ReadAt(t.Context(), make([]byte, 10), 0); err != nil {
+						t.Errorf("ReadAt = %v; want the data", err)
+					}
+				}()
+				var told time.Duration
+				for time.Since(start) < tt.away+time.Minute {
+					time.Sleep(100 * time.Millisecond)
+					synctest.Wait()
+					if told == 0 && strings.Contains(text(), "cannot be reached") {
+						told = time.Since(start)
+					}
+				}
+				if told < tt.least || told > tt.most {
+					t.Errorf("told after %v; want %v to %v", told, tt.least, tt.most)
+				}
+				want := 0
+				if tt.most > 0 {
+					want = 2
+				}
+				if n := strings.Count(text(), "\n"); n != want {
+					t.Errorf("%d lines; want %d:\n%s", n, want, text())
+				}
+			})
+		})
+	}
+}
+
 func TestPatience(t *testing.T) {
 	s, x, _ := fake(t, 1)
 	down := fmt.Errorf("%w: no route", read.ErrUnavailable)
