@@ -42,7 +42,10 @@ type rig struct {
 
 // newRig needs INETBOOT_TEST_LINUX: a folder with boot/vmlinuz-* and
 // lib/modules/*, such as Debian's linux-image package unpacked.
-func newRig(t *testing.T) *rig {
+func newRig(t *testing.T) *rig { return newRigWith(t, mixedFiles) }
+
+// newRigWith makes a rig whose image has the given files.
+func newRigWith(t *testing.T, files func(put func(name string, data []byte))) *rig {
 	t.Helper()
 	linux := os.Getenv("INETBOOT_TEST_LINUX")
 	if linux == "" {
@@ -70,14 +73,14 @@ func newRig(t *testing.T) *rig {
 		}
 	}
 	r.initrd = initramfs(t, filepath.Join(tmp, "init"), linux, release)
-	r.writeImage(t, tmp)
+	r.writeImage(t, tmp, files)
 
-	files := http.FileServer(http.Dir(r.store))
+	store := http.FileServer(http.Dir(r.store))
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
 		if r.down.Load() {
 			panic(http.ErrAbortHandler)
 		}
-		files.ServeHTTP(w, q)
+		store.ServeHTTP(w, q)
 	}))
 	t.Cleanup(srv.Close)
 	r.port = srv.Listener.Addr().(*net.TCPAddr).Port
@@ -138,8 +141,20 @@ func initramfs(t *testing.T, init, linux, release string) []byte {
 	return newc.Archive(records)
 }
 
+// mixedFiles is 60 files of some bytes to 0.9 MB, and a list of their hashes.
+func mixedFiles(put func(name string, data []byte)) {
+	var sums bytes.Buffer
+	for i := range 60 {
+		b := readtest.Mixed(1+i*i*250, uint64(i))
+		name := fmt.Sprintf("/files/%d", i)
+		put(name, b)
+		fmt.Fprintf(&sums, "%x %s\n", sha256.Sum256(b), name)
+	}
+	put("/sums", sums.Bytes())
+}
+
 // writeImage puts a root with the guest and some files into the store.
-func (r *rig) writeImage(t *testing.T, tmp string) {
+func (r *rig) writeImage(t *testing.T, tmp string, files func(put func(name string, data []byte))) {
 	t.Helper()
 	mf, err := os.Create(filepath.Join(tmp, "meta"))
 	if err != nil {
@@ -177,14 +192,18 @@ func (r *rig) writeImage(t *testing.T, tmp string) {
 		t.Fatal(err)
 	}
 	put("/sbin/init", guest, 0o755)
-	var sums bytes.Buffer
-	for i := range 60 {
-		b := readtest.Mixed(1+i*i*250, uint64(i))
-		name := fmt.Sprintf("/files/%d", i)
-		put(name, b, 0o644)
-		fmt.Fprintf(&sums, "%x %s\n", sha256.Sum256(b), name)
-	}
-	put("/sums", sums.Bytes(), 0o644)
+	made := map[string]bool{"/files": true}
+	files(func(name string, data []byte) {
+		for i, c := range name {
+			if d := name[:i]; c == '/' && d != "" && !made[d] {
+				made[d] = true
+				if err := w.Mkdir(d, 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		put(name, data, 0o644)
+	})
 	if err := w.Symlink("../run/nowhere/resolv.conf", "/etc/resolv.conf"); err != nil {
 		t.Fatal(err)
 	}
@@ -204,6 +223,13 @@ func (r *rig) writeImage(t *testing.T, tmp string) {
 // start starts a machine with the handoff that preboot would write.
 func (r *rig) start(t *testing.T, nic string) *vmtest.VM {
 	t.Helper()
+	return r.startWith(t, nic, 768, 2, "loglevel=6 guestword -- last")
+}
+
+// startWith says how much memory in MiB the machine has, after how many
+// seconds its lease is due, and the end of its command line.
+func (r *rig) startWith(t *testing.T, nic string, memory int, renew int64, command string) *vmtest.VM {
+	t.Helper()
 	const mac = "52:54:00:12:34:56"
 	h := &handoff.Handoff{
 		BootID:  strings.Repeat("0", 32),
@@ -215,7 +241,7 @@ func (r *rig) start(t *testing.T, nic string) *vmtest.VM {
 			Nameservers: []netip.Addr{netip.MustParseAddr("10.0.2.3")},
 			Search:      []string{"example.org"},
 			Hostname:    "client7",
-			Lease:       &handoff.Lease{Server: netip.MustParseAddr("10.0.2.2"), ClientID: "01525400123456", Obtained: time.Now().Unix(), Renew: 2, Rebind: 1000, Expire: 1200},
+			Lease:       &handoff.Lease{Server: netip.MustParseAddr("10.0.2.2"), ClientID: "01525400123456", Obtained: time.Now().Unix(), Renew: renew, Rebind: 1000, Expire: 1200},
 		},
 		Image: handoff.Image{Name: "tiny", Version: "1", Arch: "amd64"},
 		Root:  r.root,
@@ -231,8 +257,8 @@ func (r *rig) start(t *testing.T, nic string) *vmtest.VM {
 	}
 	r.capture = filepath.Join(t.TempDir(), "pcap")
 	return vmtest.StartT(t, vmtest.Config{
-		Name: "target", Memory: 768, Kernel: r.kernel, Initrd: name, NoReboot: true,
-		Append: "console=ttyS0 loglevel=6 panic=-1 inetboot.overlay=40% guestword -- last",
+		Name: "target", Memory: memory, Kernel: r.kernel, Initrd: name, NoReboot: true,
+		Append: "console=ttyS0 panic=-1 inetboot.overlay=40% " + command,
 		NICs:   []vmtest.NIC{{Model: nic, MAC: mac, Capture: r.capture}},
 	})
 }

@@ -1,5 +1,6 @@
 // Guest is the init of the tiny image that the boot test starts: it looks at
-// what it finds, says so, and goes down as systemd-shutdown does.
+// what it finds, says so, and goes down as systemd-shutdown does. Started with
+// "lasting URL" it tries what the root has to survive, see lasting.go.
 package main
 
 import (
@@ -17,6 +18,13 @@ import (
 )
 
 func main() {
+	if os.Getpid() != 1 {
+		if err := runChild(os.Args[1:]); err != nil {
+			fmt.Println("GUEST child:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	if err := run(); err != nil {
 		fmt.Println("GUEST FAILED:", err)
 	}
@@ -30,6 +38,10 @@ func run() error {
 	}
 	os.Stdout = c
 	fmt.Printf("GUEST args %q\n", os.Args)
+	if n := len(os.Args); n > 2 && os.Args[n-2] == "lasting" {
+		l := &lasting{store: os.Args[n-1]}
+		return l.run()
+	}
 	show := func(name string) {
 		b, err := os.ReadFile(name)
 		fmt.Printf("GUEST %s %q %v\n", name, b, err)
