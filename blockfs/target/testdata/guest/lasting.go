@@ -382,7 +382,7 @@ func kernelLog(text string) int {
 // idle counts what the daemon takes while nobody wants anything of it.
 func (l *lasting) idle() error {
 	const long = 20
-	time.Sleep(3 * time.Second)
+	time.Sleep(10 * time.Second) // for what the collector of garbage has left to do
 	ticks := func() (n, switches int64, err error) {
 		f, err := l.stat()
 		if err != nil {
