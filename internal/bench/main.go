@@ -124,7 +124,8 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	}
 	defer b.log.Close()
 	defer func() { err = errors.Join(err, b.close()) }()
-	if b.dir, err = os.MkdirTemp(results, "work-"); err != nil {
+	// With a dot, so that `go vet ./...` does not look for packages in what is mounted there.
+	if b.dir, err = os.MkdirTemp(results, ".work-"); err != nil {
 		return err
 	}
 	b.cleanup(func() error { return os.RemoveAll(b.dir) })

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -22,6 +23,7 @@ type plain struct {
 	files []string // their paths on the local disk
 	addr  string   // of the web server
 	data  string   // the name of the file with the contents: the last one
+	whole string   // the name of the same tree as one file, as mkfs.erofs makes it; "" until prepareWhole
 }
 
 // preparePlain writes the root's files once, and serves them for as long as
@@ -74,4 +76,24 @@ func (b *bench) cat(ctx context.Context, index, to string) error {
 		return fmt.Errorf("blockfs cat: %w", err)
 	}
 	return f.Close()
+}
+
+// prepareWhole makes an EROFS of one file out of the published one, by
+// mkfs.erofs with its defaults: what somebody has who does not use imagetool.
+func (b *bench) prepareWhole(ctx context.Context, p *plain) error {
+	if p.whole != "" {
+		return nil
+	}
+	b.say("writing the same tree as one EROFS file with mkfs.erofs, for the peers")
+	m, err := b.mountEROFS(ctx, filepath.Join(b.dir, "tree-for-mkfs"), p.files, false)
+	if err != nil {
+		return err
+	}
+	const name = "root.erofs"
+	err = b.command(ctx, "mkfs.erofs", "--quiet", filepath.Join(filepath.Dir(p.files[0]), name), m.dir)
+	if err := errors.Join(err, m.close()); err != nil {
+		return err
+	}
+	p.whole = name
+	return nil
 }
