@@ -3,11 +3,14 @@ package boottest
 import (
 	"context"
 	"encoding/json"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,6 +18,7 @@ import (
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/handoff"
 	"github.com/inetboot/inetboot/internal/storepath"
+	"github.com/inetboot/inetboot/internal/testbed"
 	"github.com/inetboot/inetboot/internal/vmtest"
 )
 
@@ -83,13 +87,27 @@ func cacheDisk(t *testing.T, megabytes int) string {
 	return name
 }
 
-// TestCacheAndCableOut boots a Debian with an empty cache on a USB disk, lets
-// it be filled, pulls the network's cable, and boots again: from the disk
-// alone, to the login prompt. The boots leave reports, of which the server
-// makes a boot pack.
+// TestCacheAndCableOut boots a Debian with an empty cache on a USB disk, from
+// two mirrors, of which the first one dies in the middle of the boot. It
+// lets the cache be filled, pulls the network's cable, and boots again: from
+// the disk alone, to the login prompt. The boots leave reports, of which the
+// server makes a boot pack.
 func TestCacheAndCableOut(t *testing.T) {
 	bed, tarball := newBed(t)
 	disk := cacheDisk(t, 700)
+	var blocks atomic.Int64
+	files := http.FileServer(http.Dir(bed.Store()))
+	first := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/blocks/") {
+			blocks.Add(1)
+		}
+		files.ServeHTTP(w, r)
+	}))
+	defer first.Close()
+	firstURL := strings.Replace(first.URL, "127.0.0.1", testbed.GuestHost, 1)
+	if err := bed.Media(t.Context(), bed.ISO, firstURL, "--url", bed.GuestURL); err != nil {
+		t.Fatal(err)
+	}
 	start := func(cable bool) *vmtest.VM {
 		vm := vmtest.StartT(t, vmtest.Config{
 			CD: bed.ISO, Memory: 1024, VGA: true, NoReboot: true, NICs: []vmtest.NIC{{}},
@@ -106,8 +124,14 @@ func TestCacheAndCableOut(t *testing.T) {
 	vm := start(true)
 	vm.ExpectT(t, 120, `inetboot: menu ready`)
 	vm.SendT(t, "1\r")
+	vm.ExpectT(t, 200, `inetboot: starting /sbin/init`)
+	first.CloseClientConnections()
+	first.Close()
 	sh := login(t, vm, 300)
 	s := bootOver(t, sh)
+	if blocks.Load() == 0 || len(s.Mirrors) != 2 || s.Mirrors[0].URL != strings.TrimRight(bed.GuestURL, "/") || s.Mirrors[1].Failures == 0 || s.Mirrors[0].Bytes == 0 {
+		t.Errorf("%d blocks came from the first mirror before it died; mirrors %+v; want the second one in its place", blocks.Load(), s.Mirrors)
+	}
 	if s.Cache == nil || s.Cache.State != "ok" || s.Origins["disk"].Blocks != 0 {
 		t.Fatalf("status of the first boot: cache %+v, %d blocks from the disk; want an empty cache", s.Cache, s.Origins["disk"].Blocks)
 	}
