@@ -20,7 +20,7 @@ const cacheDir = stateDir + "/cache"
 const (
 	// knownWait is how long the disk that preboot has seen may take to appear
 	// here: USB needs a second or two.
-	knownWait = 5 * time.Second
+	knownWait = 20 * time.Second
 
 	// searchWait is how long to look for a disk that preboot has not seen,
 	// because its kernel lacks the filesystem or the driver. It is no boot's
