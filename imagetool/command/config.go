@@ -170,21 +170,30 @@ func (a *app) defaultKeys() (string, error) {
 	return filepath.Join(filepath.Dir(name), "keys"), nil
 }
 
-// load returns the store and the keys that a command uses.
-func (a *app) load(w *where) (store.Store, *keys.Folder, error) {
+// locate opens the store that a command uses, and fills in where the keys are.
+func (a *app) locate(w *where) (store.Store, error) {
 	c, err := a.loadConfig()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	w.resolve(c)
 	st, err := w.open(false)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if w.keys == "" {
 		if w.keys, err = a.defaultKeys(); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
+	}
+	return st, nil
+}
+
+// load returns the store and the keys that a command uses.
+func (a *app) load(w *where) (store.Store, *keys.Folder, error) {
+	st, err := a.locate(w)
+	if err != nil {
+		return nil, nil, err
 	}
 	k, err := keys.Load(w.keys)
 	if err != nil {
@@ -196,20 +205,13 @@ func (a *app) load(w *where) (store.Store, *keys.Folder, error) {
 // loadTrust returns the store and the public keys, for commands that only
 // read: the private key is not needed.
 func (a *app) loadTrust(w *where) (store.Store, *catalog.Trust, error) {
-	c, err := a.loadConfig()
+	st, err := a.locate(w)
 	if err != nil {
 		return nil, nil, err
-	}
-	w.resolve(c)
-	st, err := w.open(false)
-	if err != nil {
-		return nil, nil, err
-	}
-	if w.keys == "" {
-		if w.keys, err = a.defaultKeys(); err != nil {
-			return nil, nil, err
-		}
 	}
 	trust, err := keys.LoadTrust(trustFile(w.keys))
-	return st, trust, err
+	if err != nil {
+		return nil, nil, err
+	}
+	return st, trust, nil
 }

@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/inetboot/inetboot/catalog"
-	"github.com/inetboot/inetboot/imagetool/keys"
 	"github.com/inetboot/inetboot/imagetool/push"
 	"github.com/inetboot/inetboot/imagetool/store"
 )
@@ -24,21 +23,7 @@ func (a *app) pick(ctx context.Context, w *where, spec string) (store.Store, *ca
 	if len(parts) > 3 || slices.Contains(parts, "") {
 		return nil, nil, &usageError{fmt.Errorf("image %q: want NAME, NAME/VERSION or NAME/VERSION/ARCH", spec)}
 	}
-	c, err := a.loadConfig()
-	if err != nil {
-		return nil, nil, err
-	}
-	w.resolve(c)
-	st, err := w.open(false)
-	if err != nil {
-		return nil, nil, err
-	}
-	if w.keys == "" {
-		if w.keys, err = a.defaultKeys(); err != nil {
-			return nil, nil, err
-		}
-	}
-	trust, err := keys.LoadTrust(trustFile(w.keys))
+	st, trust, err := a.loadTrust(w)
 	if err != nil {
 		return nil, nil, err
 	}
