@@ -182,13 +182,22 @@ func TestLasting(t *testing.T) {
 		}
 	}
 
-	idle := vm.ExpectT(t, 120, `GUEST idle for (\d+) s: (\d+) ticks, (\d+) wake-ups`)
-	// A tick is 10 ms: one is 0.05 %, and the kernel's own bookkeeping.
-	if ticks, err := strconv.Atoi(idle[2]); err != nil || ticks > 2 {
-		t.Errorf("%s; want 2 ticks at most", idle[0])
+	// A tick is 10 ms: one in 20 s is 0.05 %. In one of two such times the
+	// runtime may collect garbage, which it does each two minutes.
+	least, sum := [2]int{1 << 30, 1 << 30}, 0
+	for range 2 {
+		idle := vm.ExpectT(t, 120, `GUEST idle for \d+ s: (\d+) ticks, (\d+) wake-ups`)
+		for i := range least {
+			n, err := strconv.Atoi(idle[1+i])
+			if err != nil {
+				t.Fatal(err)
+			}
+			least[i] = min(least[i], n)
+			sum += n * (1 - i)
+		}
 	}
-	if wakes, err := strconv.Atoi(idle[3]); err != nil || wakes > 20 {
-		t.Errorf("%s; want 20 wake-ups at most", idle[0])
+	if least[0] > 2 || least[1] > 20 || sum > 20 {
+		t.Errorf("%d ticks and %d wake-ups in the better one of two times 20 s, %d ticks in both; want at most 2, 20 and 20", least[0], least[1], sum)
 	}
 	survived("idle")
 
