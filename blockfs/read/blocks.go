@@ -44,7 +44,7 @@ type Options struct {
 	InFlight int           // bytes of blocks that readers wait for or look at, at once; 0: 24 MiB
 	Held     int           // bytes, as stored, of a pack's blocks that nobody has asked for yet; 0: 16 MiB
 	Parallel int           // most blocks being fetched at once; 0: 16
-	Ahead    int           // most blocks fetched ahead of a sequential reader; 0: 16; below 0: none
+	Ahead    int           // most blocks fetched ahead of a sequential reader; 0: 32; below 0: none
 	Patience time.Duration // see SetPatience; 0: 30 s
 	Cache    Cache         // asked before the Source; nil: none
 	Keep     Keep          // told of blocks that came in a pack and are right; nil: nobody
@@ -155,7 +155,7 @@ func New(src Source, o Options) *Blocks {
 		o.Parallel = 16
 	}
 	if o.Ahead == 0 {
-		o.Ahead = 16
+		o.Ahead = 32
 	}
 	if o.Patience == 0 {
 		o.Patience = 30 * time.Second
