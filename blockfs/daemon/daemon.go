@@ -56,12 +56,12 @@ import (
 const Name = "@blockfs"
 
 // MemoryLimit is the soft limit of the daemon's heap, in bytes.
-const MemoryLimit = 72 << 20
+const MemoryLimit = 80 << 20
 
 // Bounds for blocks, in bytes, which together with what go-fuse needs for its
 // requests stay below MemoryLimit.
 const (
-	memory   = 28 << 20
+	memory   = 40 << 20
 	inFlight = 16 << 20
 	held     = 14 << 20
 )
@@ -134,7 +134,7 @@ type Report struct {
 // cannot be mounted.
 func Run(ctx context.Context, o Options) error {
 	debug.SetMemoryLimit(MemoryLimit)
-	debug.SetGCPercent(40)
+	debug.SetGCPercent(20) // what is large is used again, not collected
 	if o.Lock {
 		lock(o.Logger)
 	}
