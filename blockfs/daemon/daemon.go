@@ -83,8 +83,9 @@ type Options struct {
 	Stats   *os.File  // a Report is written there each second in which something changed; nil: nowhere
 	Boot    *os.File  // the report of the boot is written there; nil: nowhere
 	Status  net.Listener
-	Cache   string // the cache folder; "": none
-	Fill    bool   // fill the cache in the background
+	Cache   string        // the cache folder; "": none
+	Fill    bool          // fill the cache in the background
+	Delay   time.Duration // before that, at most; 0: 20 s
 	Logger  *slog.Logger
 	Lock    bool       // lock memory and keep the OOM killer away; needs root
 	Quiet   pack.Quiet // when the boot is over; zero: pack.DefaultQuiet
@@ -235,7 +236,10 @@ func (d *daemon) run(ctx context.Context) (err error) {
 	defer d.client.Close()
 	d.disk = openDisk(ctx, d.o.Cache, d.log)
 	defer d.disk.close()
-	d.disk.order(d.client)
+	if h.Cache.UUID == "" {
+		// Preboot has not seen this disk: it did not know what is remembered.
+		d.disk.order(d.client)
+	}
 
 	o := root.Options{
 		Mirrors: d.client, Cache: d.disk.cache, Image: h.Image, Logger: d.log,
@@ -266,7 +270,12 @@ func (d *daemon) run(ctx context.Context) (err error) {
 	defer d.wg.Wait()
 	defer cancel()
 	go d.orders(ctx) // ends with the process at the latest: its reader cannot be interrupted
-	d.wg.Go(func() { d.root.Pack(ctx) })
+	if !h.Offline {
+		d.wg.Go(func() { d.root.Pack(ctx) })
+	}
+	if d.disk.cache != nil {
+		d.wg.Go(func() { d.disk.watch(ctx) })
+	}
 	if h.Network.Lease != nil && d.o.Link != 0 {
 		k, err := lease.New(h.Network, lease.OnLink(d.o.Link, address4(h.Network)), d.log)
 		if err != nil {

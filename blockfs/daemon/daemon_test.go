@@ -23,9 +23,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/inetboot/inetboot/blockfs/daemon"
+	"github.com/inetboot/inetboot/blockfs/pack"
 	"github.com/inetboot/inetboot/blockfs/read/readtest"
+	"github.com/inetboot/inetboot/internal/cachedisk"
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/handoff"
+	"github.com/inetboot/inetboot/internal/storepath"
 )
 
 // rig runs a daemon for one file.
@@ -39,6 +42,7 @@ type rig struct {
 	orders     *io.PipeWriter
 	stats      *os.File
 	done       chan error
+	cache      string // folder; "": none
 }
 
 func newRig(t *testing.T) *rig {
@@ -81,6 +85,8 @@ func (r *rig) start(t *testing.T) {
 		defer messages.Close()
 		r.done <- daemon.Run(ctx, daemon.Options{
 			Handoff: r.h, Dir: r.dir, Control: messages, Orders: orders, Stats: stats,
+			Cache: r.cache, Fill: true, Delay: time.Millisecond,
+			Quiet:  pack.Quiet{For: 50 * time.Millisecond, Least: 50 * time.Millisecond, Most: 5 * time.Second},
 			Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 		})
 	}()
@@ -249,4 +255,52 @@ func TestRefusedBlock(t *testing.T) {
 			t.Errorf("read after repair = %v; want the data", err)
 		}
 	}
+}
+
+// TestCacheOutlivesTheStore lets the daemon fill its cache, and starts it again
+// with the store gone; the cache remembers that it has all of the image.
+func TestCacheOutlivesTheStore(t *testing.T) {
+	r := newRig(t)
+	r.cache = t.TempDir()
+	r.h.CatalogVersion, r.h.Entry = 7, "debian-12"
+	r.h.Image = handoff.Image{Name: "tiny", Version: "1", Arch: "amd64", Manifest: digest.Of([]byte("manifest"))}
+	r.h.BootID = strings.Repeat("0", 32)
+	r.h.Keep = []handoff.StoreFile{{Path: storepath.Index(r.blob.SHA256), Blob: r.blob}}
+	complete := func() cachedisk.State {
+		t.Helper()
+		s, err := cachedisk.LoadState(r.cache)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	t.Run("fill", func(t *testing.T) {
+		r.start(t)
+		if m := r.message(t); !m.Ready {
+			t.Fatalf("first message = %+v; want ready", m)
+		}
+		fmt.Fprintln(r.orders, daemon.Patient)
+		var s cachedisk.State
+		for range 200 {
+			if s = complete(); len(s.Complete) > 0 {
+				break
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+		if len(s.Complete) != 1 || s.Complete[0].Manifest != r.h.Image.Manifest || s.Catalog != 7 || s.Entry != "debian-12" {
+			t.Errorf("state = %+v; want the image to be complete", s)
+		}
+	})
+	t.Run("without a store", func(t *testing.T) {
+		r.down.Store(true)
+		r.done = make(chan error, 1)
+		r.start(t)
+		if m := r.message(t); !m.Ready {
+			t.Fatalf("first message = %+v; want ready", m)
+		}
+		got, err := os.ReadFile(filepath.Join(r.dir, "data"))
+		if err != nil || !bytes.Equal(got, r.data) {
+			t.Errorf("ReadFile = %d bytes, %v; want the data", len(got), err)
+		}
+	})
 }

@@ -1,11 +1,13 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,9 +26,12 @@ import (
 type disk struct {
 	cache  *cache.Cache
 	folder *os.Root
-	state  cachedisk.State
 	ram    bool // it is in memory and ends with the machine
 	log    *slog.Logger
+
+	mu      sync.Mutex
+	state   cachedisk.State
+	evicted int64 // blocks that were thrown out when state.Complete was last right
 }
 
 // openLimit is how long a disk may take to be opened before the boot goes on
@@ -110,18 +115,24 @@ func (d *disk) remember(c *mirror.Client, h *handoff.Handoff) {
 	if d.cache == nil {
 		return
 	}
-	if list := c.Measurements(); len(list) > 0 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if list := c.Measurements(); len(list) > 0 && !h.Offline {
 		d.state.Mirrors = nil
 		for _, m := range list {
 			d.state.Mirrors = append(d.state.Mirrors, cachedisk.Mirror{URL: m.URL, RTT: float64(m.RTT) / float64(time.Millisecond), Measured: time.Now().UTC()})
 		}
 	}
 	d.state.Catalog = max(d.state.Catalog, h.CatalogVersion)
+	d.state.Entry = h.Entry
 	d.save()
 }
 
 // complete writes down whether the cache has all of an image.
 func (d *disk) complete(manifest digest.SHA256, has bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.prune()
 	d.state.Complete = slices.DeleteFunc(d.state.Complete, func(c cachedisk.Complete) bool { return c.Manifest == manifest })
 	if has {
 		d.state.Complete = append([]cachedisk.Complete{{Manifest: manifest, Time: time.Now().UTC()}}, d.state.Complete...)
@@ -129,6 +140,43 @@ func (d *disk) complete(manifest digest.SHA256, has bool) {
 	d.save()
 }
 
+// watchEvery is how soon after blocks were thrown out the cache stops to say
+// that it has whole images.
+const watchEvery = time.Minute
+
+// watch keeps the cache from promising what it no longer has.
+func (d *disk) watch(ctx context.Context) {
+	t := time.NewTicker(watchEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+		}
+		d.mu.Lock()
+		if d.prune() {
+			d.save()
+		}
+		d.mu.Unlock()
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// prune forgets which images are whole if blocks were thrown out since: they
+// may have been of any of them. d.mu is held.
+func (d *disk) prune() bool {
+	now := d.cache.Stats().Evicted
+	gone := now != d.evicted && len(d.state.Complete) > 0
+	if gone {
+		d.state.Complete = nil
+	}
+	d.evicted = now
+	return gone
+}
+
+// save writes the state. d.mu is held.
 func (d *disk) save() {
 	if err := d.state.SaveIn(d.folder); err != nil {
 		d.log.Warn("the cache's state is not written", "error", err)
@@ -138,7 +186,7 @@ func (d *disk) save() {
 // fill brings all of the image into the cache.
 func (d *daemon) fill(ctx context.Context) {
 	h := d.o.Handoff
-	o := root.FillOptions{Delay: fillDelay, Files: h.Keep}
+	o := root.FillOptions{Delay: cmp.Or(d.o.Delay, fillDelay), Files: h.Keep}
 	if d.disk.ram {
 		o.Files = nil // what starts the machine again is of no use there
 	}
@@ -150,20 +198,38 @@ func (d *daemon) fill(ctx context.Context) {
 			return d.o.Local(handoff.StorePath(f.Path))
 		}
 	}
-	err := d.root.Fill(ctx, o)
-	if ctx.Err() != nil {
+	for n := 0; ; n++ {
+		err := d.root.Fill(ctx, o)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err == nil:
+			d.log.Info("the cache has all of this image")
+			d.disk.complete(h.Image.Manifest, true)
+			return
+		case errors.Is(err, root.ErrNoRoom):
+			d.log.Info("the cache has no room for all of this image", "quota_MB", d.disk.cache.Stats().Quota/1e6)
+		case d.disk.cache.Stats().State != cache.StateOK:
+			d.log.Warn("the cache is not filled", "error", err)
+		default:
+			// A file that no mirror has now, as a rule.
+			if n == 0 {
+				d.log.Warn("the cache is not filled yet: tried again now and then", "error", err)
+			}
+			select {
+			case <-time.After(fillAgain):
+				continue
+			case <-ctx.Done():
+				return
+			}
+		}
+		d.disk.complete(h.Image.Manifest, false)
 		return
 	}
-	switch {
-	case err == nil:
-		d.log.Info("the cache has all of this image")
-	case errors.Is(err, root.ErrNoRoom):
-		d.log.Info("the cache has no room for all of this image", "quota_MB", d.disk.cache.Stats().Quota/1e6)
-	default:
-		d.log.Warn("the cache is not filled", "error", err)
-	}
-	d.disk.complete(h.Image.Manifest, err == nil)
 }
+
+// fillAgain is the time between attempts to fill the cache.
+const fillAgain = 5 * time.Minute
 
 // fillDelay spreads the background fill of machines that started together.
 const fillDelay = 20 * time.Second
