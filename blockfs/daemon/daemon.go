@@ -61,7 +61,7 @@ const MemoryLimit = 80 << 20
 // Bounds for blocks, in bytes, which together with what go-fuse needs for its
 // requests stay below MemoryLimit.
 const (
-	memory   = 40 << 20
+	memory   = 36 << 20
 	inFlight = 16 << 20
 	held     = 14 << 20
 )

@@ -34,6 +34,9 @@ type disk struct {
 	evicted int64 // blocks that were thrown out when state.Complete was last right
 }
 
+// queue is how many bytes may wait to be written to the disk.
+const queue = 4 << 20
+
 // openLimit is how long a disk may take to be opened before the boot goes on
 // without it.
 const openLimit = 10 * time.Second
@@ -56,7 +59,7 @@ func openDisk(ctx context.Context, dir string, log *slog.Logger) *disk {
 	go func() {
 		var o opened
 		if o.folder, o.err = os.OpenRoot(dir); o.err == nil {
-			o.c, o.err = cache.Open(ctx, dir, cache.Options{Logger: log})
+			o.c, o.err = cache.Open(ctx, dir, cache.Options{Queue: queue, Logger: log})
 		}
 		if o.err == nil {
 			var st unix.Statfs_t
