@@ -121,9 +121,7 @@ func TestCacheAndCableOut(t *testing.T) {
 	defer second.Close()
 	firstURL := strings.Replace(first.URL, "127.0.0.1", testbed.GuestHost, 1)
 	secondURL := strings.Replace(second.URL, "127.0.0.1", testbed.GuestHost, 1)
-	if err := bed.Media(t.Context(), bed.ISO, secondURL, "--url", firstURL); err != nil {
-		t.Fatal(err)
-	}
+	media(t, bed, secondURL, firstURL)
 	start := func(cable bool) *vmtest.VM {
 		vm := vmtest.StartT(t, vmtest.Config{
 			CD: bed.ISO, Memory: 1024, VGA: true, NoReboot: true, NICs: []vmtest.NIC{{}},

@@ -35,7 +35,7 @@ func TestLAN(t *testing.T) {
 		"--dhcp-option=option:dns-server,192.168.77.1", "--dhcp-option=option:domain-search,lan")
 
 	iso := filepath.Join(t.TempDir(), "lan.iso")
-	if err := bed.Media(t.Context(), iso, "http://store.lan:8080"); err != nil {
+	if err := bed.Media(t.Context(), iso, "http://store.lan:8080", "--timeout=-1"); err != nil {
 		t.Fatal(err)
 	}
 	pcap := filepath.Join(t.TempDir(), "pcap")

@@ -63,7 +63,21 @@ func newBed(t *testing.T) (*testbed.Bed, string) {
 			}
 		}
 	})
+	media(t, bed, bed.GuestURL)
 	return bed, tarball
+}
+
+// media writes the ISO anew, for stores at the given URLs, without a clock:
+// nothing boots before the test says so, however busy this machine is.
+func media(t *testing.T, bed *testbed.Bed, url string, more ...string) {
+	t.Helper()
+	args := []string{"--timeout=-1"}
+	for _, u := range more {
+		args = append(args, "--url", u)
+	}
+	if err := bed.Media(t.Context(), bed.ISO, url, args...); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // tarSums returns the hash of every regular file below usr and etc.
