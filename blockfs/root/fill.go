@@ -73,10 +73,7 @@ func (r *Root) fillAll(ctx context.Context, o FillOptions) error {
 	if err := r.fillFiles(ctx, o); err != nil {
 		return err
 	}
-	if err := r.fillBlocks(ctx, o); err != nil {
-		return err
-	}
-	return r.o.Cache.Flush(ctx)
+	return r.fillBlocks(ctx, o)
 }
 
 // fillFiles puts what is not a block into the cache.
@@ -195,10 +192,7 @@ func (r *Root) fillBlocks(ctx context.Context, o FillOptions) error {
 			}
 		})
 	}
-	var before int64
-	if c := r.o.Cache; c != nil {
-		before = c.Stats().Evicted
-	}
+	before := r.o.Cache.Stats().Evicted
 	err := r.eachBlock(func(e index.Entry) error {
 		if r.o.Cache.Has(e.SHA256) {
 			r.setFill(func(f *FillStatus) { f.Blocks++ })
