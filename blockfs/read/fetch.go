@@ -112,10 +112,11 @@ func (b *Blocks) fetch(e *entry) {
 	b.running++
 	ctx, cancel := context.WithCancel(b.ctx)
 	e.cancel = cancel
+	from := e.from // a pack may change it while the fetch runs
 	b.wg.Go(func() {
 		defer cancel()
 		buf := b.buffer(e)
-		from, done := e.from, false
+		done := false
 		var data []byte
 		var err error
 		if near {
