@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"crypto"
 	"crypto/ed25519"
 	"encoding/hex"
 	"encoding/json"
@@ -61,7 +62,7 @@ type signature struct {
 }
 
 // Sign returns the file that holds l, signed with each of keys.
-func Sign(l *List, keys ...ed25519.PrivateKey) ([]byte, error) {
+func Sign[S crypto.Signer](l *List, keys ...S) ([]byte, error) {
 	if err := l.check(); err != nil {
 		return nil, err
 	}
@@ -71,10 +72,15 @@ func Sign(l *List, keys ...ed25519.PrivateKey) ([]byte, error) {
 	}
 	env := envelope{Signed: signed}
 	for _, k := range keys {
-		env.Signatures = append(env.Signatures, signature{
-			KeyID: NewKey(k.Public().(ed25519.PublicKey)).ID(),
-			Sig:   hex.EncodeToString(ed25519.Sign(k, signed)),
-		})
+		pub, ok := k.Public().(ed25519.PublicKey)
+		if !ok {
+			return nil, fmt.Errorf("sign the catalog: want an ed25519 key, have %T", k.Public())
+		}
+		sig, err := k.Sign(nil, signed, crypto.Hash(0))
+		if err != nil {
+			return nil, fmt.Errorf("sign the catalog: %w", err)
+		}
+		env.Signatures = append(env.Signatures, signature{KeyID: NewKey(pub).ID(), Sig: hex.EncodeToString(sig)})
 	}
 	out, err := json.Marshal(env)
 	if err != nil {

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -102,13 +103,19 @@ func writePrivate(name string, data []byte) error {
 }
 
 // where are the flags that say which store and keys to use.
-type where struct{ to, token, tokenFile, keys string }
+type where struct{ to, token, tokenFile, keys, passphraseFile string }
 
 func (w *where) flags(c *cobra.Command) {
 	c.Flags().StringVar(&w.to, "to", "", "store: a directory, or a server's base URL (default: as init remembered)")
 	c.Flags().StringVar(&w.token, "token", "", "a server's token; better in a file, or in $"+tokenVariable)
 	c.Flags().StringVar(&w.tokenFile, "token-file", "", "file with a server's token (default: as init remembered)")
+	w.keyFlags(c)
+}
+
+// keyFlags are those of commands that need no store.
+func (w *where) keyFlags(c *cobra.Command) {
 	c.Flags().StringVar(&w.keys, "keys", "", "folder of the signing key (default: as init remembered)")
+	c.Flags().StringVar(&w.passphraseFile, "passphrase-file", "", "file with the passphrase of the signing key; - is standard input (default: $"+passphraseVariable+", else asked for on the terminal)")
 }
 
 // resolve fills in what the configuration knows.
@@ -181,21 +188,29 @@ func (a *app) locate(w *where) (store.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	if w.keys == "" {
-		if w.keys, err = a.defaultKeys(); err != nil {
-			return nil, err
-		}
+	return st, a.findKeys(w)
+}
+
+// findKeys fills in where the keys are, for commands that need no store.
+func (a *app) findKeys(w *where) error {
+	c, err := a.loadConfig()
+	if err != nil {
+		return err
 	}
-	return st, nil
+	w.resolve(c)
+	if w.keys == "" {
+		w.keys, err = a.defaultKeys()
+	}
+	return err
 }
 
 // load returns the store and the keys that a command uses.
-func (a *app) load(w *where) (store.Store, *keys.Folder, error) {
+func (a *app) load(ctx context.Context, w *where) (store.Store, *keys.Folder, error) {
 	st, err := a.locate(w)
 	if err != nil {
 		return nil, nil, err
 	}
-	k, err := keys.Load(w.keys)
+	k, err := a.loadKeys(ctx, w)
 	if err != nil {
 		return nil, nil, err
 	}

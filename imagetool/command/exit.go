@@ -15,6 +15,7 @@ import (
 	"github.com/inetboot/inetboot/imagetool/source"
 	"github.com/inetboot/inetboot/imagetool/store"
 	"github.com/inetboot/inetboot/imagetool/trace"
+	"github.com/inetboot/inetboot/internal/keyfile"
 )
 
 // Exit codes.
@@ -55,7 +56,7 @@ func exitCode(err error) int {
 	}{
 		{ExitFull, []error{store.ErrFull, source.ErrNoRoom, unix.ENOSPC, unix.EDQUOT}},
 		{ExitExists, []error{push.ErrExists, push.ErrHasCatalog, keys.ErrExists}},
-		{ExitKey, []error{store.ErrUnauthorized, keys.ErrNoKey, keys.ErrOpen, keys.ErrFormat}},
+		{ExitKey, []error{store.ErrUnauthorized, keys.ErrNoKey, keys.ErrNoPassphrase, keys.ErrAgent, keyfile.ErrOpen, keyfile.ErrFormat, keyfile.ErrEncrypted, keyfile.ErrPassphrase}},
 		{ExitTrust, []error{catalog.ErrSignature, catalog.ErrUnknownKey, catalog.ErrRollback, catalog.ErrExpired, catalog.ErrFormat}},
 		{ExitSource, []error{
 			source.ErrUnreadable, source.ErrChanged, kernel.ErrNoKernel, kernel.ErrArch, root.ErrTooLarge,

@@ -17,6 +17,8 @@ type initOptions struct {
 	where
 	title   string
 	expires time.Duration
+	useKey  bool
+	plain   bool // --no-passphrase
 }
 
 func (a *app) initCommand() *cobra.Command {
@@ -27,6 +29,10 @@ func (a *app) initCommand() *cobra.Command {
 		Long: `Init makes a signing key, publishes the trust file and an empty catalog, and
 remembers the store for the commands after it.
 
+The key is encrypted with a passphrase, which init asks for on the terminal
+unless $INETBOOT_PASSPHRASE or --passphrase-file has it. --no-passphrase leaves
+the key unencrypted: whoever can read the file can then sign.
+
 Keep the key folder: without the key, media that trust it cannot be told of
 new images. If the folder has a key already, for instance because another
 store uses it, init refuses to replace it; --use-key goes on with it.`,
@@ -34,15 +40,16 @@ store uses it, init refuses to replace it; --use-key goes on with it.`,
   imagetool init --to https://boot.example.org/ --token-file /root/token --title "Example Inc."`,
 		Args: args(cobra.NoArgs),
 	}
-	useKey := c.Flags().Bool("use-key", false, "use the key that is in the key folder")
+	c.Flags().BoolVar(&o.useKey, "use-key", false, "use the key that is in the key folder")
+	c.Flags().BoolVar(&o.plain, "no-passphrase", false, "leave the new key unencrypted")
 	o.flags(c)
 	c.Flags().StringVar(&o.title, "title", "InetBoot", "title of the menu")
 	c.Flags().DurationVar(&o.expires, "expires", push.DefaultLifetime, "how long a catalog counts after it was signed")
-	c.RunE = func(c *cobra.Command, _ []string) error { return a.runInit(c.Context(), &o, *useKey) }
+	c.RunE = func(c *cobra.Command, _ []string) error { return a.runInit(c.Context(), &o) }
 	return c
 }
 
-func (a *app) runInit(ctx context.Context, o *initOptions, useKey bool) error {
+func (a *app) runInit(ctx context.Context, o *initOptions) error {
 	if o.to == "" {
 		return &usageError{errors.New("which store? Name a directory or a URL with --to")}
 	}
@@ -76,17 +83,12 @@ func (a *app) runInit(ctx context.Context, o *initOptions, useKey bool) error {
 	if err != nil {
 		return err
 	}
-	var k *keys.Folder
-	if useKey {
-		k, err = keys.Load(o.keys)
-	} else {
-		k, err = keys.Generate(o.keys)
-	}
+	k, err := a.initKeys(ctx, o)
 	if err != nil {
 		return err
 	}
 	if err := push.Init(ctx, st, k, o.title, o.expires); err != nil {
-		if !useKey {
+		if !o.useKey {
 			// Nothing has been signed for anybody with the new key.
 			err = errors.Join(err, k.Remove())
 		}
@@ -118,4 +120,19 @@ func (a *app) runInit(ctx context.Context, o *initOptions, useKey bool) error {
 	a.say("Next: imagetool push DIRECTORY-OR-TARBALL --name debian --version 12")
 	a.say("      imagetool media --iso inetboot.iso --url URL-OF-THE-STORE -o my.iso")
 	return nil
+}
+
+// initKeys makes a key, or takes the one that is there.
+func (a *app) initKeys(ctx context.Context, o *initOptions) (*keys.Folder, error) {
+	if o.useKey {
+		if o.plain {
+			return nil, &usageError{errors.New("--use-key makes no key: imagetool key passphrase --no-passphrase takes away the passphrase of the one that is there")}
+		}
+		return a.loadKeys(ctx, &o.where)
+	}
+	r, err := a.ring(&o.where)
+	if err != nil {
+		return nil, err
+	}
+	return keys.Generate(ctx, r, o.plain)
 }

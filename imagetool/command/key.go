@@ -2,96 +2,245 @@ package command
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
+	"fmt"
+	"maps"
 	"path/filepath"
-	"time"
+	"slices"
+	"strings"
+	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"github.com/inetboot/inetboot/catalog"
 	"github.com/inetboot/inetboot/imagetool/keys"
-	"github.com/inetboot/inetboot/imagetool/push"
+	"github.com/inetboot/inetboot/internal/keyfile"
 )
 
 func trustFile(dir string) string { return filepath.Join(dir, keys.TrustFile) }
 
 func (a *app) keyCommand() *cobra.Command {
-	var w where
-	c := &cobra.Command{Use: "key", Short: "Show the signing key", Args: args(cobra.NoArgs), RunE: func(c *cobra.Command, _ []string) error { return c.Help() }}
-	show := &cobra.Command{
-		Use:     "show",
-		Short:   "Print the key's id and public half",
-		Example: "  imagetool key show\n  imagetool key show --json",
-		Args:    args(cobra.NoArgs),
-		RunE:    func(c *cobra.Command, _ []string) error { return a.runKeyShow(&w) },
+	c := &cobra.Command{
+		Use:   "key",
+		Short: "Look after the signing keys",
+		Long: `Signing keys are ed25519 keys in files of the format of OpenSSH, NAME.key in the
+key folder, encrypted with a passphrase. Commands that sign take it from
+--passphrase-file, from $INETBOOT_PASSPHRASE, or ask for it on the terminal.
+
+A key that an SSH agent has ($SSH_AUTH_SOCK) needs no passphrase: run
+ssh-add -c -t 1h publisher.key once. ssh-keygen -p works on key files, too.`,
+		Example: `  imagetool key list
+  imagetool key passphrase publisher
+  ssh-add -c -t 1h ~/.config/inetboot/keys/publisher.key`,
+		Args: args(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	show.Flags().StringVar(&w.keys, "keys", "", "folder of the signing key (default: as init remembered)")
-	c.AddCommand(show)
+	c.AddCommand(a.keyListCommand(), a.keyPassphraseCommand())
 	return c
 }
 
-func (a *app) runKeyShow(w *where) error {
-	c, err := a.loadConfig()
+func (a *app) keyListCommand() *cobra.Command {
+	var w where
+	c := &cobra.Command{
+		Use:     "list",
+		Aliases: []string{"show"},
+		Short:   "List the keys, and where their private halves are",
+		Example: `  imagetool key list
+  imagetool key list --json | jq -r '.keys[] | select(.private | length == 0) | .key_id'`,
+		Args: args(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error { return a.runKeyList(c.Context(), &w) },
+	}
+	w.keyFlags(c)
+	return c
+}
+
+// keyList is what key list says.
+type keyList struct {
+	Trust     string      `json:"trust"` // file
+	Threshold int         `json:"threshold"`
+	Keys      []listedKey `json:"keys"`
+}
+
+type listedKey struct {
+	ID      string        `json:"key_id"`
+	Public  string        `json:"public"` // 32 bytes in hexadecimal
+	Trusted bool          `json:"trusted"`
+	Private []keyLocation `json:"private"` // empty: elsewhere
+}
+
+// keyLocation is a place where the private half of a key is.
+type keyLocation struct {
+	File      string `json:"file,omitempty"`
+	Encrypted bool   `json:"encrypted"`
+	Agent     bool   `json:"agent,omitempty"`
+}
+
+func (l keyLocation) String() string {
+	switch {
+	case l.Agent:
+		return "SSH agent"
+	case l.Encrypted:
+		return l.File + ", encrypted"
+	}
+	return l.File + ", NOT ENCRYPTED"
+}
+
+func (a *app) runKeyList(ctx context.Context, w *where) error {
+	if err := a.findKeys(w); err != nil {
+		return err
+	}
+	trust, err := keys.LoadTrust(trustFile(w.keys))
 	if err != nil {
 		return err
 	}
-	w.resolve(c)
-	if w.keys == "" {
-		if w.keys, err = a.defaultKeys(); err != nil {
+	r, err := a.ring(w)
+	if err != nil {
+		return err
+	}
+	found, err := r.Locations(ctx)
+	if err != nil {
+		return err
+	}
+	l := keyList{Trust: trustFile(w.keys), Threshold: trust.Threshold, Keys: []listedKey{}}
+	for _, id := range slices.Sorted(maps.Keys(trust.Keys)) {
+		l.Keys = append(l.Keys, listedKey{ID: id, Public: trust.Keys[id].KeyVal.Public, Trusted: true, Private: locations(found, trust.Keys[id].KeyVal.Public)})
+	}
+	for _, f := range found {
+		k := catalog.NewKey(f.Public)
+		if _, ok := trust.Keys[k.ID()]; !ok && f.File != nil {
+			l.Keys = append(l.Keys, listedKey{ID: k.ID(), Public: k.KeyVal.Public, Private: locations(found, k.KeyVal.Public)})
+		}
+	}
+	if a.json {
+		return a.writeJSON(l)
+	}
+	t := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "KEY ID\tPUBLIC KEY\tPRIVATE HALF")
+	for _, k := range l.Keys {
+		var where []string
+		for _, p := range k.Private {
+			where = append(where, p.String())
+		}
+		if len(where) == 0 {
+			where = []string{"elsewhere"}
+		}
+		if !k.Trusted {
+			where = append(where, "not in the trust file")
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\n", k.ID, k.Public, strings.Join(where, "; "))
+	}
+	if err := t.Flush(); err != nil {
+		return fmt.Errorf("write the list: %w", err)
+	}
+	a.say("%d of the keys in %s have to sign", l.Threshold, l.Trust)
+	return nil
+}
+
+func locations(found []keys.Location, public string) []keyLocation {
+	out := []keyLocation{}
+	for _, f := range found {
+		switch {
+		case hex.EncodeToString(f.Public) != public:
+		case f.File == nil:
+			out = append(out, keyLocation{Agent: true})
+		default:
+			out = append(out, keyLocation{File: f.File.Name, Encrypted: f.File.Encrypted})
+		}
+	}
+	return out
+}
+
+type keyPassphraseOptions struct {
+	where
+	newFile string
+	plain   bool
+}
+
+func (a *app) keyPassphraseCommand() *cobra.Command {
+	var o keyPassphraseOptions
+	c := &cobra.Command{
+		Use:   "passphrase [NAME]",
+		Short: "Set, change or take away the passphrase of a key",
+		Long: `Passphrase encrypts a key file with another passphrase. NAME is the name of the
+file without .key; it may be left out if there is one key only. Key files that
+older versions wrote in PKCS #8 become OpenSSH's.
+
+Copies of the file that exist elsewhere keep the passphrase that they have.`,
+		Example: `  imagetool key passphrase
+  imagetool key passphrase publisher --passphrase-file old --new-passphrase-file new
+  imagetool key passphrase publisher --no-passphrase`,
+		Args: args(cobra.MaximumNArgs(1)),
+		RunE: func(c *cobra.Command, names []string) error { return a.runKeyPassphrase(c.Context(), &o, names) },
+	}
+	o.keyFlags(c)
+	c.Flags().StringVar(&o.newFile, "new-passphrase-file", "", "file with the new passphrase; - is standard input (default: $"+newPassphraseVariable+", else asked for on the terminal)")
+	c.Flags().BoolVar(&o.plain, "no-passphrase", false, "leave the key unencrypted")
+	return c
+}
+
+func (a *app) runKeyPassphrase(ctx context.Context, o *keyPassphraseOptions, names []string) error {
+	if o.plain && o.newFile != "" {
+		return &usageError{errors.New("--no-passphrase and --new-passphrase-file exclude each other")}
+	}
+	if err := a.findKeys(&o.where); err != nil {
+		return err
+	}
+	r, err := a.ring(&o.where)
+	if err != nil {
+		return err
+	}
+	name, err := oneKey(r, names)
+	if err != nil {
+		return err
+	}
+	var next keys.Asker
+	if !o.plain {
+		if next, err = a.asker(o.newFile, newPassphraseVariable); err != nil {
 			return err
 		}
 	}
-	k, err := keys.Load(w.keys)
-	if err != nil {
+	if err := r.SetPassphrase(ctx, name, next); err != nil {
 		return err
 	}
+	file := r.Path(name)
 	if a.json {
-		return a.writeJSON(map[string]any{"key_id": k.ID(), "public": k.PublicKey().KeyVal.Public, "trust": trustFile(w.keys)})
+		return a.writeJSON(map[string]any{"file": file, "encrypted": !o.plain})
 	}
-	a.say("Key id:     %s", k.ID())
-	a.say("Public key: ed25519 %s", k.PublicKey().KeyVal.Public)
-	a.say("Trust file: %s", trustFile(w.keys))
+	if o.plain {
+		a.say("%s is not encrypted any more.", file)
+		return nil
+	}
+	a.say("%s is encrypted with the new passphrase.", file)
 	return nil
 }
 
-type refreshOptions struct {
-	where
-	expires time.Duration
+// oneKey returns the name of the key file that is meant.
+func oneKey(r *keys.Ring, names []string) (string, error) {
+	if len(names) > 0 {
+		if name := strings.TrimSuffix(names[0], keys.Suffix); name != "" && filepath.Base(name) == name {
+			return name, nil
+		}
+		return "", &usageError{fmt.Errorf("%q is no name of a key: it is the file's name without folder and %s", names[0], keys.Suffix)}
+	}
+	files, err := r.Files()
+	if err != nil {
+		return "", err
+	}
+	all := keyNames(files)
+	switch len(all) {
+	case 0:
+		return "", fmt.Errorf("%w in %s", keys.ErrNoKey, r.Dir())
+	case 1:
+		return all[0], nil
+	}
+	return "", &usageError{fmt.Errorf("which key? Name one of %s", strings.Join(all, ", "))}
 }
 
-func (a *app) refreshCommand() *cobra.Command {
-	var o refreshOptions
-	c := &cobra.Command{
-		Use:   "refresh",
-		Short: "Sign the catalog anew, so that it does not expire",
-		Example: `  imagetool refresh
-  imagetool refresh --expires 720h`,
-		Args: args(cobra.NoArgs),
-		RunE: func(c *cobra.Command, _ []string) error { return a.runRefresh(c.Context(), &o) },
+func keyNames(files []*keyfile.File) []string {
+	var out []string
+	for _, f := range files {
+		out = append(out, strings.TrimSuffix(filepath.Base(f.Name), keys.Suffix))
 	}
-	o.flags(c)
-	c.Flags().DurationVar(&o.expires, "expires", 0, "how long the catalog counts from now (default: as before)")
-	return c
-}
-
-func (a *app) runRefresh(ctx context.Context, o *refreshOptions) error {
-	if o.expires < 0 {
-		return &usageError{errors.New("--expires must be more than 0")}
-	}
-	st, k, err := a.load(&o.where)
-	if err != nil {
-		return err
-	}
-	version, err := push.Publish(ctx, st, k, o.expires, func(*push.Edition) error { return nil })
-	if err != nil {
-		return err
-	}
-	cat, _, err := push.Load(ctx, st, k.Trust)
-	if err != nil {
-		return err
-	}
-	if a.json {
-		return a.writeJSON(map[string]any{"catalog": version, "expires": cat.Expires()})
-	}
-	a.say("Catalog version %d, expires %s", version, cat.Expires().Local().Format("2006-01-02 15:04"))
-	return nil
+	return out
 }

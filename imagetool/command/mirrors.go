@@ -308,7 +308,7 @@ func indexMirror(list []catalog.Mirror, url string) int {
 
 // editMirrors publishes what edit makes of the list.
 func (a *app) editMirrors(ctx context.Context, w *where, edit func([]catalog.Mirror) ([]catalog.Mirror, error)) error {
-	st, k, err := a.load(w)
+	st, k, err := a.load(ctx, w)
 	if err != nil {
 		return err
 	}

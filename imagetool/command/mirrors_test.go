@@ -36,7 +36,7 @@ func (c *tool) mirrors(want int, args ...string) mirrorsJSON {
 func TestMirrors(t *testing.T) {
 	c := newTool(t)
 	store := filepath.Join(t.TempDir(), "store")
-	c.run(command.ExitOK, "init", "--to", store)
+	c.run(command.ExitOK, "init", "--no-passphrase", "--to", store)
 	if m := c.mirrors(command.ExitOK); len(m.Mirrors) != 0 || m.Catalog != 1 {
 		t.Errorf("mirrors of a new store = %+v", m)
 	}

@@ -77,7 +77,7 @@ func (a *app) runPush(ctx context.Context, o *pushOptions) error {
 	if o.Lifetime < 0 {
 		return &usageError{errors.New("--expires must be more than 0")}
 	}
-	st, k, err := a.load(&o.where)
+	st, k, err := a.load(ctx, &o.where)
 	if err != nil {
 		return err
 	}

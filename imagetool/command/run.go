@@ -17,12 +17,19 @@ type app struct {
 	out, err io.Writer
 	config   string // --config
 	json     bool   // --json
+
+	atEnd []func() // forgets secrets
 }
 
 // Run executes imagetool with args and returns its exit code. What was asked
 // for goes to stdout, everything else to stderr.
 func Run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	a := &app{out: stdout, err: stderr}
+	defer func() {
+		for _, f := range a.atEnd {
+			f()
+		}
+	}()
 	root := a.root()
 	root.SetArgs(args)
 	root.SetOut(stdout)
@@ -81,6 +88,11 @@ func (a *app) say(format string, v ...any) {
 		w = a.err
 	}
 	fmt.Fprintf(w, format+"\n", v...)
+}
+
+// note writes a remark for people to stderr.
+func (a *app) note(format string, v ...any) {
+	fmt.Fprintf(a.err, "note: "+format+"\n", v...)
 }
 
 // writeJSON writes v to stdout.

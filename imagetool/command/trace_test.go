@@ -99,7 +99,7 @@ func bigTree(t *testing.T) string {
 func TestTrace(t *testing.T) {
 	c := newTool(t)
 	store, src, program := filepath.Join(t.TempDir(), "store"), bigTree(t), testtree.Program(t)
-	c.run(command.ExitOK, "init", "--to", store)
+	c.run(command.ExitOK, "init", "--no-passphrase", "--to", store)
 	c.run(command.ExitOK, "push", src, "--name", "test", "--version", "1", "--blockfs", program)
 	_, files := bootReports(t, store, 3)
 	sum, _, _ := published(t, store)
@@ -203,7 +203,7 @@ func TestTrace(t *testing.T) {
 func TestTraceAsTheServer(t *testing.T) {
 	c := newTool(t)
 	url, tokenFile, store := testtree.Server(t)
-	c.run(command.ExitOK, "init", "--to", url, "--token-file", tokenFile)
+	c.run(command.ExitOK, "init", "--no-passphrase", "--to", url, "--token-file", tokenFile)
 	c.run(command.ExitOK, "push", bigTree(t), "--name", "test", "--version", "1", "--blockfs", testtree.Program(t))
 	reports, files := bootReports(t, store, 4)
 	sum, _, _ := published(t, store)

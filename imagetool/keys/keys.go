@@ -1,157 +1,128 @@
-// Package keys keeps a publisher's signing keys in a folder: one ed25519 key
-// as PKCS #8 (RFC 8410) in PEM that only its owner can read, and the trust
-// file with the public half that goes onto boot media.
+// Package keys keeps a publisher's signing keys: ed25519 private keys in files
+// of a folder or in an SSH agent, and the trust file with the public half that
+// goes onto boot media.
 package keys
 
 import (
+	"context"
+	"crypto"
 	"crypto/ed25519"
-	"crypto/x509"
-	"encoding/pem"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/internal/keyfile"
 )
 
 // The files in a key folder.
 const (
-	KeyFile   = "publisher.key"
+	publisher = "publisher"
+	KeyFile   = publisher + Suffix
 	TrustFile = "trust.json"
 )
 
-const (
-	pemType    = "PRIVATE KEY"
-	maxKeyFile = 16 << 10
-)
-
-// The reasons for which keys cannot be used. Errors wrap them.
+// The reasons for which keys cannot be used. Errors wrap them, and those of
+// package keyfile.
 var (
-	ErrExists = errors.New("there is a key already")
+	ErrExists = keyfile.ErrExists
 	ErrNoKey  = errors.New("no signing key")
-	ErrOpen   = errors.New("others can read the key")
-	ErrFormat = errors.New("malformed key file")
 )
 
-// Folder is a folder with keys.
+// Folder is what a folder with keys has.
 type Folder struct {
 	Dir   string
-	Key   ed25519.PrivateKey
+	Key   crypto.Signer // signs whole messages
 	Trust *catalog.Trust
 }
 
-// Generate makes a new key in dir. It never replaces one.
-func Generate(dir string) (*Folder, error) {
-	_, key, err := ed25519.GenerateKey(nil)
+// Generate makes a new key in the folder of ring, which is encrypted unless
+// plain is set. It never replaces one.
+func Generate(ctx context.Context, ring *Ring, plain bool) (*Folder, error) {
+	pub, err := ring.Create(ctx, publisher, plain)
 	if err != nil {
-		return nil, fmt.Errorf("make a key: %w", err)
+		return nil, err
 	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		return nil, fmt.Errorf("encode the key: %w", err)
+	undo := func(err error) error { // nothing is signed with it
+		return errors.Join(err, os.Remove(ring.Path(publisher)))
 	}
-	trust := catalog.NewTrust(1, catalog.NewKey(key.Public().(ed25519.PublicKey)))
+	trust := catalog.NewTrust(1, catalog.NewKey(pub))
 	data, err := trust.Marshal()
 	if err != nil {
-		return nil, fmt.Errorf("encode the trust file: %w", err)
+		return nil, undo(fmt.Errorf("encode the trust file: %w", err))
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the key folder: %w", err)
+	if err := createTrust(filepath.Join(ring.dir, TrustFile), append(data, '\n')); err != nil {
+		return nil, undo(err)
 	}
-	if err := create(filepath.Join(dir, KeyFile), pem.EncodeToMemory(&pem.Block{Type: pemType, Bytes: der}), 0o600); err != nil {
+	key, err := ring.Signer(ctx, pub)
+	if err != nil {
 		return nil, err
 	}
-	if err := create(filepath.Join(dir, TrustFile), append(data, '\n'), 0o644); err != nil {
-		_ = os.Remove(filepath.Join(dir, KeyFile)) // made a moment ago, nothing is signed with it
-		return nil, err
-	}
-	return &Folder{Dir: dir, Key: key, Trust: trust}, nil
+	return &Folder{Dir: ring.dir, Key: key, Trust: trust}, nil
 }
 
-// Exists tells whether dir has a key, without reading it.
-func Exists(dir string) bool {
-	_, err := os.Lstat(filepath.Join(dir, KeyFile))
-	return err == nil
-}
-
-// create writes a file that must not exist yet, and makes sure that it is on
-// the disk: a lost key cannot be made again.
-func create(name string, data []byte, mode fs.FileMode) error {
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+// createTrust writes a trust file that must not exist yet.
+func createTrust(name string, data []byte) error {
+	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%w: %s: choose another folder with --keys, or go on with this key", ErrExists, name)
+		return fmt.Errorf("%w, or was: %s: choose another folder with --keys", ErrExists, name)
 	}
 	if err != nil {
-		return fmt.Errorf("write the key: %w", err)
+		return fmt.Errorf("write the trust file: %w", err)
 	}
 	_, err = f.Write(data)
 	if err == nil {
-		err = f.Chmod(mode) // whatever the umask is
+		err = f.Chmod(0o644) // whatever the umask is
 	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
+	if err = errors.Join(err, f.Close()); err != nil {
 		_ = os.Remove(name)
-		return fmt.Errorf("write the key: %w", err)
+		return fmt.Errorf("write the trust file: %w", err)
 	}
 	return nil
 }
 
-// Load reads the key folder dir.
-func Load(dir string) (*Folder, error) {
-	name := filepath.Join(dir, KeyFile)
-	fi, err := os.Stat(name)
+// Load returns the keys of a ring: the trust file in its folder, and a signer
+// for the first key in it whose private half can be found.
+func Load(ctx context.Context, ring *Ring) (*Folder, error) {
+	trust, err := LoadTrust(filepath.Join(ring.dir, TrustFile))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: %s does not exist (imagetool init makes one)", ErrNoKey, name)
+		return nil, fmt.Errorf("%w: %w", ErrNoKey, err)
 	}
-	if err != nil {
-		return nil, fmt.Errorf("read the key: %w", err)
-	}
-	if fi.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("%w: %s has mode %04o: run chmod 600 on it, and make a new key if others may have copied it", ErrOpen, name, fi.Mode().Perm())
-	}
-	if fi.Size() > maxKeyFile {
-		return nil, fmt.Errorf("%w: %s has %d bytes", ErrFormat, name, fi.Size())
-	}
-	data, err := os.ReadFile(name)
-	if err != nil {
-		return nil, fmt.Errorf("read the key: %w", err)
-	}
-	key, err := parse(data)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	trust, err := LoadTrust(filepath.Join(dir, TrustFile))
 	if err != nil {
 		return nil, err
 	}
-	id := catalog.NewKey(key.Public().(ed25519.PublicKey)).ID()
-	if _, ok := trust.Keys[id]; !ok {
-		return nil, fmt.Errorf("%w: %s is not among the keys of %s", ErrFormat, name, filepath.Join(dir, TrustFile))
+	key, err := ring.find(ctx, trust)
+	if err != nil {
+		return nil, err
 	}
-	return &Folder{Dir: dir, Key: key, Trust: trust}, nil
+	return &Folder{Dir: ring.dir, Key: key, Trust: trust}, nil
 }
 
-func parse(data []byte) (ed25519.PrivateKey, error) {
-	block, _ := pem.Decode(data)
-	if block == nil || block.Type != pemType {
-		return nil, fmt.Errorf("%w: want a PEM block %q", ErrFormat, pemType)
+// find returns a signer for one of the keys of trust.
+func (r *Ring) find(ctx context.Context, trust *catalog.Trust) (crypto.Signer, error) {
+	for _, id := range slices.Sorted(maps.Keys(trust.Keys)) {
+		pub, err := hex.DecodeString(trust.Keys[id].KeyVal.Public)
+		if err != nil {
+			return nil, fmt.Errorf("%w: public key %s: %w", keyfile.ErrFormat, id, err)
+		}
+		s, err := r.Signer(ctx, pub)
+		if !errors.Is(err, ErrNoKey) {
+			return s, err
+		}
 	}
-	k, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrFormat, err)
+	files, err := r.Files()
+	switch {
+	case err != nil:
+		return nil, err
+	case len(files) == 0:
+		return nil, fmt.Errorf("%w: there is no key in %s or in an SSH agent (imagetool init makes one)", ErrNoKey, r.dir)
 	}
-	key, ok := k.(ed25519.PrivateKey)
-	if !ok {
-		return nil, fmt.Errorf("%w: want an ed25519 key, have %T", ErrFormat, k)
-	}
-	return key, nil
+	return nil, fmt.Errorf("%w: %s is not among the keys of %s", keyfile.ErrFormat, files[0].Name, filepath.Join(r.dir, TrustFile))
 }
 
 // LoadTrust reads a trust file.

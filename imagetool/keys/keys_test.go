@@ -2,6 +2,11 @@ package keys_test
 
 import (
 	"bytes"
+	"context"
+	"crypto"
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"os"
 	"path/filepath"
@@ -10,42 +15,96 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/inetboot/inetboot/imagetool/keys"
+	"github.com/inetboot/inetboot/internal/keyfile"
 )
+
+// generate makes an unencrypted key in dir.
+func generate(t testing.TB, dir string) *keys.Folder {
+	t.Helper()
+	k, err := keys.Generate(context.Background(), keys.OpenRing(dir, keys.Options{}), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+func load(dir string) (*keys.Folder, error) {
+	return keys.Load(context.Background(), keys.OpenRing(dir, keys.Options{}))
+}
 
 func TestGenerateAndLoad(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new", "keys")
-	made, err := keys.Generate(dir)
+	made := generate(t, dir)
+	got, err := load(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := keys.Load(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !got.Key.Equal(made.Key) || got.ID() != made.ID() || !cmp.Equal(got.Trust, made.Trust) {
+	if got.ID() != made.ID() || !cmp.Equal(got.Trust, made.Trust) {
 		t.Error("Load() does not return what Generate() made")
 	}
+	verify(t, got.Key)
 	before, err := os.ReadFile(filepath.Join(dir, keys.KeyFile))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := keys.Generate(dir); !errors.Is(err, keys.ErrExists) {
+	if _, err := keys.Generate(context.Background(), keys.OpenRing(dir, keys.Options{}), true); !errors.Is(err, keys.ErrExists) {
 		t.Errorf("Generate() over a key = %v; want ErrExists", err)
 	}
 	if after, err := os.ReadFile(filepath.Join(dir, keys.KeyFile)); err != nil || !bytes.Equal(before, after) {
 		t.Error("the key was changed")
 	}
-	if err := got.Remove(); err != nil || keys.Exists(dir) {
-		t.Errorf("Remove() = %v, key exists: %v", err, keys.Exists(dir))
+	if err := got.Remove(); err != nil {
+		t.Errorf("Remove() = %v", err)
+	}
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("files after Remove(): %v, %v", left, err)
+	}
+}
+
+// verify checks that s signs so that its public key verifies it.
+func verify(t *testing.T, s crypto.Signer) {
+	t.Helper()
+	message := []byte(`{"signed":1}`)
+	sig, err := s.Sign(nil, message, crypto.Hash(0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !ed25519.Verify(s.Public().(ed25519.PublicKey), message, sig) {
+		t.Error("the signature does not verify")
+	}
+}
+
+// Keys of older versions keep on signing.
+func TestLoadPKCS8(t *testing.T) {
+	dir := t.TempDir()
+	k := generate(t, dir)
+	der, err := x509.MarshalPKCS8PrivateKey(k.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, keys.KeyFile)
+	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	got, err := load(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	verify(t, got.Key)
+	if got.ID() != k.ID() {
+		t.Errorf("Load() returns key %s; want %s", got.ID(), k.ID())
+	}
+	ring := keys.OpenRing(dir, keys.Options{})
+	if err := ring.SetPassphrase(context.Background(), "publisher", fixed("long enough")); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := keyfile.Read(file); err != nil || f.PKCS8 || !f.Encrypted {
+		t.Errorf("after SetPassphrase() the file is %+v, %v; want an encrypted OpenSSH key", f, err)
 	}
 }
 
 func TestLoadRefuses(t *testing.T) {
-	other, err := keys.Generate(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	foreign, err := os.ReadFile(filepath.Join(other.Dir, keys.TrustFile))
+	foreign, err := os.ReadFile(filepath.Join(generate(t, t.TempDir()).Dir, keys.TrustFile))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -55,45 +114,163 @@ func TestLoadRefuses(t *testing.T) {
 		want   error
 	}{
 		{"no key", func(key, _ string) error { return os.Remove(key) }, keys.ErrNoKey},
-		{"others can read it", func(key, _ string) error { return os.Chmod(key, 0o604) }, keys.ErrOpen},
-		{"the group can read it", func(key, _ string) error { return os.Chmod(key, 0o640) }, keys.ErrOpen},
-		{"no PEM", func(key, _ string) error { return os.WriteFile(key, []byte("key"), 0o600) }, keys.ErrFormat},
-		{"no PKCS #8", func(key, _ string) error {
-			return os.WriteFile(key, []byte("-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"), 0o600)
-		}, keys.ErrFormat},
-		{"too large", func(key, _ string) error { return os.WriteFile(key, make([]byte, 1<<20), 0o600) }, keys.ErrFormat},
-		{"trust file of another key", func(_, trust string) error { return os.WriteFile(trust, foreign, 0o644) }, keys.ErrFormat},
+		{"others can read it", func(key, _ string) error { return os.Chmod(key, 0o604) }, keyfile.ErrOpen},
+		{"no key file", func(key, _ string) error { return os.WriteFile(key, []byte("key"), 0o600) }, keyfile.ErrFormat},
+		{"trust file of another key", func(_, trust string) error { return os.WriteFile(trust, foreign, 0o644) }, keyfile.ErrFormat},
 		{"no trust file", func(_, trust string) error { return os.Remove(trust) }, os.ErrNotExist},
 	} {
 		dir := t.TempDir()
-		if _, err := keys.Generate(dir); err != nil {
-			t.Fatal(err)
-		}
+		generate(t, dir)
 		if err := tc.change(filepath.Join(dir, keys.KeyFile), filepath.Join(dir, keys.TrustFile)); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := keys.Load(dir); !errors.Is(err, tc.want) {
+		if _, err := load(dir); !errors.Is(err, tc.want) {
 			t.Errorf("%s: Load() = %v; want %v", tc.name, err, tc.want)
 		}
 	}
 }
 
-func FuzzLoad(f *testing.F) {
-	k, err := keys.Generate(f.TempDir())
-	if err != nil {
-		f.Fatal(err)
+// fixed is an Asker with one passphrase.
+func fixed(p string) keys.Fixed {
+	return keys.Fixed{From: "a test", Read: func() ([]byte, error) { return []byte(p), nil }}
+}
+
+// typist is an Asker that has several passphrases to offer, and counts.
+type typist struct {
+	list []string
+	n    int
+}
+
+func (a *typist) Passphrase(_ context.Context, _ string, attempt int) ([]byte, error) {
+	if attempt >= len(a.list) {
+		return nil, keyfile.ErrPassphrase
 	}
-	good, err := os.ReadFile(filepath.Join(k.Dir, keys.KeyFile))
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(good)
-	f.Fuzz(func(t *testing.T, data []byte) {
-		if err := os.WriteFile(filepath.Join(k.Dir, keys.KeyFile), data, 0o600); err != nil {
+	a.n++
+	return []byte(a.list[attempt]), nil
+}
+
+func (a *typist) NewPassphrase(context.Context, string) ([]byte, error) {
+	a.n++
+	return []byte(a.list[0]), nil
+}
+
+func TestPassphrases(t *testing.T) {
+	ctx, dir := context.Background(), t.TempDir()
+	maker := &typist{list: []string{"first one"}}
+	ring := keys.OpenRing(dir, keys.Options{Ask: maker})
+	var pubs []ed25519.PublicKey
+	for _, name := range []string{"a", "b"} {
+		pub, err := ring.Create(ctx, name, false)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if got, err := keys.Load(k.Dir); err == nil && !got.Key.Equal(k.Key) {
-			t.Error("Load() returns a key that the trust file does not list")
+		pubs = append(pubs, pub)
+	}
+	ring.Close()
+	if maker.n != 1 {
+		t.Errorf("asked %d times for a passphrase of two keys that are made together; want once", maker.n)
+	}
+	for _, tc := range []struct {
+		name  string
+		ask   keys.Asker
+		asked int // of a typist
+		want  error
+	}{
+		{"right", &typist{list: []string{"first one"}}, 1, nil}, // once for both
+		{"right at last", &typist{list: []string{"x", "first one"}}, 2, nil},
+		{"wrong", &typist{list: []string{"x", "y"}}, 2, keyfile.ErrPassphrase},
+		{"wrong in a file", fixed("x"), 0, keyfile.ErrPassphrase},
+		{"empty", fixed(""), 0, keys.ErrNoPassphrase},
+		{"nobody to ask", nil, 0, keyfile.ErrEncrypted},
+	} {
+		ring := keys.OpenRing(dir, keys.Options{Ask: tc.ask})
+		for _, pub := range pubs {
+			s, err := ring.Signer(ctx, pub)
+			if !errors.Is(err, tc.want) {
+				t.Errorf("%s: Signer() = %v; want %v", tc.name, err, tc.want)
+			}
+			if err != nil {
+				break
+			}
+			verify(t, s)
 		}
-	})
+		if a, ok := tc.ask.(*typist); ok && a.n != tc.asked {
+			t.Errorf("%s: asked %d times; want %d", tc.name, a.n, tc.asked)
+		}
+		ring.Close()
+	}
+
+	// Another passphrase, and none.
+	if err := keys.OpenRing(dir, keys.Options{Ask: fixed("first one")}).SetPassphrase(ctx, "a", fixed("second one")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := keys.OpenRing(dir, keys.Options{Ask: fixed("first one")}).Signer(ctx, pubs[0]); !errors.Is(err, keyfile.ErrPassphrase) {
+		t.Errorf("the old passphrase: Signer() = %v", err)
+	}
+	if err := keys.OpenRing(dir, keys.Options{Ask: fixed("second one")}).SetPassphrase(ctx, "a", fixed("short")); !errors.Is(err, keys.ErrNoPassphrase) {
+		t.Errorf("SetPassphrase() to a short one = %v", err)
+	}
+	if err := keys.OpenRing(dir, keys.Options{Ask: fixed("second one")}).SetPassphrase(ctx, "a", nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := keys.OpenRing(dir, keys.Options{}).Signer(ctx, pubs[0]); err != nil {
+		t.Errorf("without passphrase: Signer() = %v", err)
+	}
+}
+
+// A closed ring's keys are overwritten.
+func TestCloseForgets(t *testing.T) {
+	ctx := context.Background()
+	ring := keys.OpenRing(t.TempDir(), keys.Options{})
+	pub, err := ring.Create(ctx, "a", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := ring.Signer(ctx, pub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ring.Close()
+	if key := s.(ed25519.PrivateKey); !bytes.Equal(key, make([]byte, ed25519.PrivateKeySize)) {
+		t.Error("the key is still in memory")
+	}
+}
+
+func TestFromFile(t *testing.T) {
+	for _, tc := range []struct {
+		name, data string
+		mode       os.FileMode
+		want       string
+		err        error
+	}{
+		{"a line", "pass phrase\n", 0o600, "pass phrase", nil},
+		{"no end of line", "pass phrase", 0o400, "pass phrase", nil},
+		{"written elsewhere", "pass phrase\r\nmore", 0o600, "pass phrase", nil},
+		{"spaces count", " x \n", 0o600, " x ", nil},
+		{"others can read it", "x\n", 0o644, "", keyfile.ErrOpen},
+		{"too long", string(make([]byte, 5000)), 0o600, "", keys.ErrNoPassphrase},
+	} {
+		file := filepath.Join(t.TempDir(), "p")
+		if err := os.WriteFile(file, []byte(tc.data), tc.mode); err != nil {
+			t.Fatal(err)
+		}
+		f, forget, err := keys.FromFile(file)
+		if !errors.Is(err, tc.err) {
+			t.Errorf("%s: FromFile() = %v; want %v", tc.name, err, tc.err)
+		}
+		if err != nil {
+			continue
+		}
+		got, err := f.Passphrase(context.Background(), "x", 0)
+		if err != nil || string(got) != tc.want {
+			t.Errorf("%s: passphrase %q, %v; want %q", tc.name, got, err, tc.want)
+		}
+		forget()
+		if got, err := f.Read(); err != nil || bytes.ContainsAny(got, tc.want) {
+			t.Errorf("%s: %q, %v is there after forget()", tc.name, got, err)
+		}
+	}
+	if _, _, err := keys.FromFile(filepath.Join(t.TempDir(), "none")); !errors.Is(err, keys.ErrNoPassphrase) {
+		t.Errorf("no file: FromFile() = %v", err)
+	}
 }

@@ -59,7 +59,7 @@ func newStore(t *testing.T, dir string) (store.Store, *keys.Folder) {
 
 func initStore(t *testing.T, st store.Store) *keys.Folder {
 	t.Helper()
-	k, err := keys.Generate(t.TempDir())
+	k, err := keys.Generate(context.Background(), keys.OpenRing(t.TempDir(), keys.Options{}), true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -515,7 +515,7 @@ func TestRefusals(t *testing.T) {
 	arm.Arch = "arm64"
 	noKernel := t.TempDir()
 	testtree.Write(t, noKernel, "etc/x", []byte("x"))
-	other, err := keys.Generate(t.TempDir())
+	other, err := keys.Generate(context.Background(), keys.OpenRing(t.TempDir(), keys.Options{}), true)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -46,7 +46,7 @@ func (b *bench) push(ctx context.Context) error {
 	imagetool := filepath.Join(b.build, "imagetool")
 	if err := measure("imagetool push", func(dir string) error {
 		config := []string{"--config", filepath.Join(dir, "config")}
-		if err := b.command(ctx, imagetool, append([]string{"init", "--to", filepath.Join(dir, "store"), "--keys", filepath.Join(dir, "keys")}, config...)...); err != nil {
+		if err := b.command(ctx, imagetool, append([]string{"init", "--to", filepath.Join(dir, "store"), "--keys", filepath.Join(dir, "keys"), "--no-passphrase"}, config...)...); err != nil {
 			return err
 		}
 		return b.command(ctx, imagetool, append([]string{"push", tree, "--name", "debian", "--version", "12"}, config...)...)

@@ -71,7 +71,7 @@ func Start(ctx context.Context, o Options) (_ *Bed, err error) {
 	if err := b.startServer(ctx, o.Listen); err != nil {
 		return nil, err
 	}
-	if err := b.Imagetool(ctx, "init", "--to", b.URL, "--token-file", b.Token, "--keys", b.Keys); err != nil {
+	if err := b.Imagetool(ctx, "init", "--to", b.URL, "--token-file", b.Token, "--keys", b.Keys, "--no-passphrase"); err != nil {
 		return nil, err
 	}
 	if o.Source != "" {

@@ -165,7 +165,7 @@ func testLimit(t *testing.T, st store.Store) {
 // the catalogs, which it accepts.
 func catalogs(t *testing.T, st store.Store, n int) (trust []byte, signed [][]byte) {
 	t.Helper()
-	k, err := keys.Generate(t.TempDir())
+	k, err := keys.Generate(context.Background(), keys.OpenRing(t.TempDir(), keys.Options{}), true)
 	if err != nil {
 		t.Fatal(err)
 	}
