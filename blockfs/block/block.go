@@ -110,7 +110,7 @@ func appendRaw(dst, plain []byte) []byte {
 // decoder holds working memory for as many blocks as there are CPUs.
 var decoder = sync.OnceValues(func() (*zstd.Decoder, error) {
 	return zstd.NewReader(nil,
-		zstd.WithDecoderConcurrency(min(runtime.GOMAXPROCS(0), 8)),
+		zstd.WithDecoderConcurrency(min(runtime.NumCPU(), 8)),
 		zstd.WithDecoderLowmem(true),
 		zstd.WithDecoderMaxMemory(MaxPlain),
 	)

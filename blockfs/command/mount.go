@@ -82,6 +82,7 @@ func runMount(ctx context.Context, c *cobra.Command, o mountOptions, dir string)
 	}
 	debug.SetMemoryLimit(int64(o.memory)<<20 + 48<<20)
 	debug.SetGCPercent(40)
+	mount.SpareProcs()
 	var h *handoff.Handoff
 	var files []named
 	if o.handoff != "" {
@@ -101,6 +102,10 @@ func runMount(ctx context.Context, c *cobra.Command, o mountOptions, dir string)
 	}
 	log := o.logger(c.ErrOrStderr())
 	ro := root.Options{Logger: log, Read: read.Options{Memory: o.memory << 20, Patience: o.patience, Grace: 2 * time.Second}}
+	if o.cache == "" {
+		// A third as stored, which is three times as much.
+		ro.Read.Memory, ro.Read.Held = o.memory<<20/3*2, o.memory<<20/3
+	}
 	for _, f := range files {
 		ro.Files = append(ro.Files, root.File{Name: f.name, Index: f.index, Size: f.size})
 	}

@@ -66,6 +66,16 @@ const (
 	held     = 14 << 20
 )
 
+// bounds returns what read.Options bound. Without a cache on a disk more is
+// kept as stored, a third of its size, so that less is fetched again.
+func bounds(cached bool) read.Options {
+	o := read.Options{Memory: memory, InFlight: inFlight, Held: held, Patience: math.MaxInt64}
+	if !cached {
+		o.Memory, o.Held = memory-10<<20, held+8<<20
+	}
+	return o
+}
+
 // remeasure is about how often the mirrors' distances are measured.
 const remeasure = 10 * time.Minute
 
@@ -136,6 +146,7 @@ type Report struct {
 func Run(ctx context.Context, o Options) error {
 	debug.SetMemoryLimit(MemoryLimit)
 	debug.SetGCPercent(20) // what is large is used again, not collected
+	mount.SpareProcs()
 	if o.Lock {
 		lock(o.Logger)
 	}
@@ -243,7 +254,7 @@ func (d *daemon) run(ctx context.Context) (err error) {
 
 	o := root.Options{
 		Mirrors: d.client, Cache: d.disk.cache, Image: h.Image, Logger: d.log,
-		Read: read.Options{Memory: memory, InFlight: inFlight, Held: held, Patience: math.MaxInt64},
+		Read: bounds(d.disk.cache != nil),
 		Wrap: func(s read.Store) read.Store { return &reporting{Store: s, patient: &d.patient, say: d.say} },
 	}
 	if d.o.Local != nil {

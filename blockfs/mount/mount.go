@@ -47,7 +47,7 @@ type Options struct {
 	Interruptible bool
 
 	AllowOther bool         // other users may read, too
-	ReadAhead  int          // kernel read-ahead in KiB, set if the process is root; 0: 1024
+	ReadAhead  int          // kernel read-ahead in KiB, set if the process is root; 0: 4096
 	Logger     *slog.Logger // nil: silent
 }
 
@@ -70,7 +70,7 @@ func New(dir string, files []File, o Options) (*Mount, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.ReadAhead <= 0 {
-		o.ReadAhead = 1024
+		o.ReadAhead = 4096
 	}
 	dir, err := filepath.Abs(dir)
 	if err != nil {

@@ -22,7 +22,7 @@
 //
 // Contents lie in buffers that are counted and used again. Blocks that a
 // reader is looking at cannot be thrown out, so the bound is Options.Memory
-// plus Options.InFlight, plus Options.Held for what came in a pack.
+// plus Options.InFlight, plus Options.Held for what is kept as stored.
 package read
 
 import (
@@ -42,7 +42,7 @@ import (
 type Options struct {
 	Memory   int           // bytes of contents to keep, about; 0: 48 MiB
 	InFlight int           // bytes of blocks that readers wait for or look at, at once; 0: 24 MiB
-	Held     int           // bytes, as stored, of a pack's blocks that nobody has asked for yet; 0: 16 MiB
+	Held     int           // bytes, as stored, of a pack's blocks that nobody has asked for yet, and of what Retain keeps; 0: 16 MiB
 	Parallel int           // most blocks being fetched at once; 0: 16
 	Ahead    int           // most blocks fetched ahead of a sequential reader; 0: 32; below 0: none
 	Patience time.Duration // see SetPatience; 0: 30 s
@@ -98,6 +98,7 @@ type Blocks struct {
 	demand   []*entry
 	ahead    []*entry
 	held     held
+	spare    spare
 	patience time.Duration
 	stats    Stats
 	downAt   time.Time
@@ -194,6 +195,7 @@ func (b *Blocks) Close() {
 	}
 	b.demand, b.ahead = nil, nil
 	b.held.clear()
+	b.spare.shrink(0)
 	b.mu.Unlock()
 	b.wg.Wait()
 }
@@ -257,7 +259,7 @@ func (b *Blocks) prefetch(blk index.Entry, pin bool) bool {
 		}
 		return true
 	}
-	if b.ctx.Err() != nil || b.held.has(blk.SHA256) {
+	if b.ctx.Err() != nil || !pin && (b.held.has(blk.SHA256) || b.spare.has(blk.SHA256)) {
 		return true
 	}
 	if !pin && b.early > 0 && b.early+blk.PlainLen > b.opt.Memory/2 {

@@ -13,7 +13,7 @@ import (
 
 // isNear tells whether an entry can be had without the network. b.mu is held.
 func (b *Blocks) isNear(e *entry) bool {
-	return e.near && (b.held.has(e.block.SHA256) || b.opt.Cache != nil && b.opt.Cache.Has(e.block.SHA256))
+	return e.near && (b.held.has(e.block.SHA256) || b.spare.has(e.block.SHA256) || b.opt.Cache != nil && b.opt.Cache.Has(e.block.SHA256))
 }
 
 // local gets an entry from nearby, without taking a place from fetches; if
@@ -53,7 +53,8 @@ func (b *Blocks) buffer(e *entry) []byte {
 	return buf
 }
 
-// nearby takes a block out of a pack or the cache.
+// nearby takes a block out of a pack, out of what is kept as stored, or the
+// cache.
 func (b *Blocks) nearby(ctx context.Context, e *entry, buf []byte) ([]byte, Origin, bool) {
 	sum := e.block.SHA256
 	b.mu.Lock()
@@ -63,12 +64,29 @@ func (b *Blocks) nearby(ctx context.Context, e *entry, buf []byte) ([]byte, Orig
 		if data, err := block.Decode(buf, stored, e.block.PlainLen, sum); err == nil {
 			if b.opt.Keep != nil {
 				b.opt.Keep(e.block, stored)
+			} else {
+				b.mu.Lock()
+				b.retain(sum, stored)
+				b.mu.Unlock()
 			}
 			return data, FromPack, true
 		}
 		b.mu.Lock()
 		b.stats.PackRefused++
 		b.mu.Unlock()
+	}
+	b.mu.Lock()
+	stored = b.spare.get(sum)
+	b.mu.Unlock()
+	if stored != nil {
+		data, err := block.Decode(buf, stored, e.block.PlainLen, sum)
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if err == nil {
+			b.stats.Memory.add(len(data))
+			return data, FromMemory, true
+		}
+		b.spare.remove(sum) // memory that forgets; another list may also claim another length
 	}
 	if b.opt.Cache == nil || !b.opt.Cache.Has(sum) {
 		return nil, 0, false

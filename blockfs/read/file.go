@@ -24,9 +24,9 @@ type File struct {
 
 // stream is where a sequential reader is.
 type stream struct {
+	start   int // block that it began with
 	next    int // block that it wants next
 	planned int // blocks before this one have been asked for
-	hits    int
 	used    uint64
 }
 
@@ -188,7 +188,9 @@ type readerAt struct {
 func (r readerAt) ReadAt(p []byte, off int64) (int, error) { return r.f.ReadAt(r.ctx, p, off) }
 
 // readAhead asks for the blocks behind last if this looks like a sequential
-// reader: more the longer it has been one.
+// reader: as many as it has read so far. So what a reader of one file among
+// others leaves unread is no more than what it has read, while one who reads
+// all of it soon has as many fetches under way as a long line needs.
 func (f *File) readAhead(first, last int) {
 	depth := f.b.opt.Ahead
 	if depth <= 0 {
@@ -210,15 +212,14 @@ func (f *File) readAhead(first, last int) {
 		}
 	}
 	if s == nil {
-		*oldest = stream{next: last + 1, planned: last + 1, used: f.clock}
+		*oldest = stream{start: first, next: last + 1, planned: last + 1, used: f.clock}
 		f.mu.Unlock()
 		return
 	}
 	s.used = f.clock
-	s.hits++
 	s.next = max(s.next, last+1)
 	from := max(s.planned, s.next)
-	to := min(s.next+min(depth, 1<<min(s.hits, 10)), f.x.Len())
+	to := min(s.next+min(depth, s.next-s.start), f.x.Len())
 	s.planned = max(from, to)
 	f.mu.Unlock()
 	for i := from; i < to; i++ {

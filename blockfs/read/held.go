@@ -109,12 +109,13 @@ func (b *Blocks) Offer(ctx context.Context, e index.Entry, stored []byte) error 
 			}
 			return nil
 		}
-		if b.held.has(e.SHA256) {
+		if b.held.has(e.SHA256) || b.spare.has(e.SHA256) {
 			b.stats.PackUnused++
 			b.mu.Unlock()
 			return nil
 		}
 		if b.held.bytes+len(stored) <= b.opt.Held || b.held.old == nil {
+			b.spare.shrink(b.opt.Held - b.held.bytes - len(stored))
 			b.held.add(e, append([]byte(nil), stored...))
 			b.mu.Unlock()
 			return nil
@@ -183,8 +184,12 @@ func (b *Blocks) kept(e index.Entry, stored []byte) bool {
 func (b *Blocks) deliver(e *entry, stored []byte) {
 	buf := b.bufs.get(e.block.PlainLen)
 	data, err := block.Decode(buf, stored, e.block.PlainLen, e.block.SHA256)
-	if err == nil && b.opt.Keep != nil {
+	switch {
+	case err != nil:
+	case b.opt.Keep != nil:
 		b.opt.Keep(e.block, stored)
+	default:
+		b.Retain(e.block, stored)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

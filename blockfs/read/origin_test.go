@@ -395,3 +395,54 @@ func TestPackIsKept(t *testing.T) {
 		}
 	})
 }
+
+// What has left memory is decompressed again, not fetched, as long as there is
+// room for it as stored; a pack takes the room.
+func TestRetainedIsNotFetchedAgain(t *testing.T) {
+	s, x, data := fake(t, 32)
+	blocks := stored(t, s)
+	size := 0
+	for i := range 16 {
+		size += len(blocks[x.Entry(i).SHA256])
+	}
+	synctest.Test(t, func(t *testing.T) {
+		b := read.New(s, read.Options{Memory: 1, Held: size, Ahead: -1})
+		defer b.Close()
+		f := b.Open(x)
+		read1 := func(i int) {
+			t.Helper()
+			p := make([]byte, x.Entry(i).PlainLen)
+			if _, err := f.ReadAt(t.Context(), p, x.Offset(i)); err != nil || !bytes.Equal(p, data[x.Offset(i):][:len(p)]) {
+				t.Fatalf("block %d: %v, or other bytes", i, err)
+			}
+		}
+		for i := range 16 {
+			read1(i)
+			b.Retain(x.Entry(i), blocks[x.Entry(i).SHA256])
+		}
+		fetched := s.calls.Load()
+		for i := range 16 {
+			read1(i)
+		}
+		if n := s.calls.Load(); n != fetched {
+			t.Errorf("%d blocks were fetched again", n-fetched)
+		}
+		if n := b.Stats().HeldBytes; n > int64(size)+1<<20 {
+			t.Errorf("%d bytes are held; want about %d", n, size)
+		}
+		for i := 16; i < 32; i++ {
+			if err := b.Offer(t.Context(), x.Entry(i), blocks[x.Entry(i).SHA256]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i := range 32 {
+			read1(i)
+		}
+		if n := s.calls.Load() - fetched; n == 0 || n > 16 {
+			t.Errorf("%d blocks were fetched beside the pack; want some of those that gave way to it, 16 at most", n)
+		}
+		if st := b.Stats(); st.By[read.FromPack].Blocks == 0 || st.PackRefused != 0 {
+			t.Errorf("%d blocks from the pack, %d refused; want some, none", st.By[read.FromPack].Blocks, st.PackRefused)
+		}
+	})
+}

@@ -50,7 +50,7 @@ type Stats struct {
 	PackRefused   int64 // blocks of a pack that were wrong
 	PackUnused    int64 // blocks of a pack that nobody wanted, or that were there already
 	Waiting       int64 // blocks that wait for the store to come back, now
-	HeldBytes     int64 // memory for contents and for a pack's blocks, now
+	HeldBytes     int64 // memory for contents, and for blocks as stored, now
 	Down          bool  // the store cannot be reached, now
 
 	Waits       int64         // how often a reader had to wait for a block
@@ -81,7 +81,7 @@ func (b *Blocks) Stats() Stats {
 		s.FetchedBytes += s.By[o].Bytes
 	}
 	s.AheadBlocks = s.By[FromAhead].Blocks
-	s.HeldBytes = int64(b.used + b.held.bytes)
+	s.HeldBytes = int64(b.used + b.held.bytes + b.spare.bytes)
 	s.Waits, s.Waited, s.LongestWait = b.waits.n.Load(), time.Duration(b.waits.ns.Load()), time.Duration(b.waits.longest.Load())
 	return s
 }

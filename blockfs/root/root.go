@@ -123,9 +123,13 @@ func Open(ctx context.Context, o Options) (*Root, error) {
 	return r, nil
 }
 
-// keep gives a block to the cache.
+// keep gives a block to the cache, or to memory where there is none.
 func (r *Root) keep(e index.Entry, stored []byte) bool {
-	return r.o.Cache != nil && r.o.Cache.Put(e.SHA256, stored, r.booting.Load())
+	if r.o.Cache == nil {
+		r.blocks.Retain(e, stored)
+		return false
+	}
+	return r.o.Cache.Put(e.SHA256, stored, r.booting.Load())
 }
 
 // Files returns the files to mount.
