@@ -237,16 +237,20 @@ func (d *daemon) run(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	h := d.o.Handoff
+	d.disk = openDisk(ctx, d.o.Cache, d.log)
+	defer d.disk.close()
 	// Servers of the network, or of nobody: resolv.conf lies on the root.
+	servers := h.Network.Nameservers
+	if h.Offline {
+		servers = d.disk.state.Nameservers
+	}
 	if d.client, err = mirror.New(h.Mirrors, mirror.Options{
-		Proxy: h.Proxy, CA: h.CA, Nameservers: h.Network.Nameservers, Logger: d.log, Attempts: 1, Remeasure: remeasure,
+		Proxy: h.Proxy, CA: h.CA, Nameservers: servers, Logger: d.log, Attempts: 1, Remeasure: remeasure,
 		Clock: steadyClock(),
 	}); err != nil {
 		return fmt.Errorf("mirrors of the store: %w", err)
 	}
 	defer d.client.Close()
-	d.disk = openDisk(ctx, d.o.Cache, d.log)
-	defer d.disk.close()
 	if h.Cache.UUID == "" {
 		// Preboot has not seen this disk: it did not know what is remembered.
 		d.disk.order(d.client)

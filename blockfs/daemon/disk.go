@@ -126,6 +126,9 @@ func (d *disk) remember(c *mirror.Client, h *handoff.Handoff) {
 			d.state.Mirrors = append(d.state.Mirrors, cachedisk.Mirror{URL: m.URL, RTT: float64(m.RTT) / float64(time.Millisecond), Measured: time.Now().UTC()})
 		}
 	}
+	if !h.Offline {
+		d.state.Nameservers = h.Network.Nameservers
+	}
 	d.state.Catalog = max(d.state.Catalog, h.CatalogVersion)
 	d.state.Entry = h.Entry
 	d.save()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -38,6 +39,10 @@ type State struct {
 	Complete []Complete `json:"complete,omitempty"` // newest first
 	Entry    string     `json:"entry,omitempty"`    // id of the menu entry that was booted last
 	Catalog  uint64     `json:"catalog,omitempty"`  // newest version of the catalog that was seen
+
+	// Nameservers are those of the last network: a machine that starts with
+	// the cable out has no others to find its mirrors with when it is in again.
+	Nameservers []netip.Addr `json:"nameservers,omitempty"`
 }
 
 // Mirror is a base URL and how far away it was.
@@ -59,6 +64,7 @@ const (
 	maxComplete = 128
 	maxURL      = 512
 	maxEntry    = 200
+	maxServers  = 8
 )
 
 // LoadState reads the state of a cache folder. If there is none, or it is damaged,
@@ -111,6 +117,14 @@ func (s *State) check() error {
 		return fmt.Errorf("%d mirrors, %d complete images, entry of %d bytes: at most %d, %d, %d are allowed",
 			len(s.Mirrors), len(s.Complete), len(s.Entry), maxMirrors, maxComplete, maxEntry)
 	}
+	if len(s.Nameservers) > maxServers {
+		return fmt.Errorf("%d name servers: at most %d are allowed", len(s.Nameservers), maxServers)
+	}
+	for _, a := range s.Nameservers {
+		if !a.IsValid() || a.IsUnspecified() || a.IsMulticast() {
+			return fmt.Errorf("name server %q is not one's address", a)
+		}
+	}
 	for _, m := range s.Mirrors {
 		u, err := url.Parse(m.URL)
 		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || len(m.URL) > maxURL {
@@ -147,6 +161,7 @@ func (s State) SaveIn(folder *os.Root) error {
 	s.Format = StateFormat
 	s.Mirrors = s.Mirrors[:min(len(s.Mirrors), maxMirrors)]
 	s.Complete = s.Complete[:min(len(s.Complete), maxComplete)]
+	s.Nameservers = s.Nameservers[:min(len(s.Nameservers), maxServers)]
 	b, err := json.Marshal(s)
 	if err == nil {
 		_, err = ParseState(b)
