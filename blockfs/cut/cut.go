@@ -33,7 +33,16 @@ type Chunk struct {
 	Zero int64
 }
 
-// Cutter cuts what a reader returns.
+// ZeroSkipper is a reader that knows of long runs of zero bytes, such as the
+// holes of sparse files, without reading them.
+type ZeroSkipper interface {
+	// SkipZeros moves over zero bytes that come next, a multiple of align of
+	// them, and returns how many. It may leave zeros for Read.
+	SkipZeros(align int) int64
+}
+
+// Cutter cuts what a reader returns. If the reader is a [ZeroSkipper], the
+// pieces are the same and long runs of zeros cost nothing.
 type Cutter struct {
 	r     io.Reader
 	find  func(b []byte) int
@@ -138,7 +147,11 @@ func (c *Cutter) zeroRun(win []byte) (start, length int) {
 // takeZeros consumes the zeros that come next, as many as there are.
 func (c *Cutter) takeZeros() int64 {
 	total := int64(0)
+	skipper, _ := c.r.(ZeroSkipper)
 	for {
+		if skipper != nil && c.from == c.to && c.err == nil {
+			total += skipper.SkipZeros(c.align)
+		}
 		c.fill(Max)
 		win := c.buf[c.from:c.to]
 		n := zeroPrefix(win)

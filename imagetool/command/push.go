@@ -54,7 +54,7 @@ under the same name and version is refused without --replace.`,
 	f.IntVar(&o.Level, "level", block.DefaultLevel, "zstd level of blocks, 1 to 22")
 	f.BoolVar(&o.Default, "default", false, "make it the menu's default")
 	f.BoolVar(&o.Replace, "replace", false, "replace an image of the same name and version")
-	f.StringVar(&o.TempDir, "tmp", "", "folder for temporary files (default $TMPDIR or /tmp)")
+	f.StringVar(&o.TempDir, "tmp", "", "folder for temporary files (default $TMPDIR or /var/tmp)")
 	f.DurationVar(&o.Lifetime, "expires", 0, "how long the catalog counts from now (default: as before)")
 	return c
 }

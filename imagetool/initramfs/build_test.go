@@ -20,13 +20,13 @@ import (
 
 	"github.com/inetboot/inetboot/imagetool/initramfs"
 	"github.com/inetboot/inetboot/imagetool/kernel"
-	"github.com/inetboot/inetboot/imagetool/source"
+	"github.com/inetboot/inetboot/imagetool/source/opener"
 	"github.com/inetboot/inetboot/imagetool/testtree"
 )
 
 func build(t *testing.T, dir string) (*initramfs.Result, error) {
 	t.Helper()
-	tree, err := source.Open(context.Background(), dir, source.Options{})
+	tree, err := opener.Open(context.Background(), dir, opener.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/inetboot/inetboot/imagetool/source"
+	"github.com/inetboot/inetboot/imagetool/source/opener"
 	"github.com/inetboot/inetboot/imagetool/testtree"
 )
 
@@ -36,7 +37,7 @@ func tree(t *testing.T, files map[string][]byte, links map[string]string) *sourc
 			t.Fatal(err)
 		}
 	}
-	tr, err := source.Open(context.Background(), dir, source.Options{})
+	tr, err := opener.Open(context.Background(), dir, opener.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"strings"
 	"time"
 
@@ -26,6 +25,7 @@ import (
 	"github.com/inetboot/inetboot/imagetool/keys"
 	"github.com/inetboot/inetboot/imagetool/root"
 	"github.com/inetboot/inetboot/imagetool/source"
+	"github.com/inetboot/inetboot/imagetool/source/opener"
 	"github.com/inetboot/inetboot/imagetool/store"
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/storepath"
@@ -98,14 +98,14 @@ func Push(ctx context.Context, st store.Store, k *keys.Folder, o Options, rep Re
 	}
 
 	reported := int64(-1)
-	t, err := source.Open(ctx, o.Source, source.Options{TempDir: o.TempDir, Progress: func(done, total int64) {
+	t, err := opener.Open(ctx, o.Source, opener.Options{Options: source.Options{TempDir: o.TempDir, Progress: func(done, total int64) {
 		if reported < 0 {
 			rep.Begin("read "+o.Source, total)
 			reported = 0
 		}
 		rep.Add(done - reported)
 		reported = done
-	}})
+	}}})
 	rep.End()
 	if err != nil {
 		return nil, err
@@ -189,14 +189,13 @@ func (b *built) boot(ctx context.Context, t *source.Tree, k *kernel.Kernel, prog
 
 // root writes the root's files as blocks.
 func (b *built) root(ctx context.Context, plan *root.Plan, up *uploader, temp string, rep Reporter) error {
-	f, err := os.CreateTemp(temp, "inetboot-meta-*")
+	f, err := source.TempFile(temp)
 	if err != nil {
-		return fmt.Errorf("%w: %w", source.ErrNoRoom, err)
+		return err
 	}
 	defer f.Close()
-	_ = os.Remove(f.Name())
 	if err := plan.Meta(f); err != nil {
-		return noRoom(err)
+		return source.RoomError(err)
 	}
 	size, err := f.Seek(0, io.SeekEnd)
 	if err != nil {

@@ -27,6 +27,7 @@ import (
 	"github.com/inetboot/inetboot/imagetool/push"
 	"github.com/inetboot/inetboot/imagetool/root"
 	"github.com/inetboot/inetboot/imagetool/source"
+	"github.com/inetboot/inetboot/imagetool/source/opener"
 	"github.com/inetboot/inetboot/imagetool/store"
 	"github.com/inetboot/inetboot/imagetool/testtree"
 	"github.com/inetboot/inetboot/internal/storepath"
@@ -140,7 +141,7 @@ func checkImage(t *testing.T, st store.Store, k *keys.Folder, target, src string
 			t.Errorf("%s: %d bytes, %v; want %d", b.name, len(data), err, b.size)
 		}
 	}
-	tree, err := source.Open(ctx, src, source.Options{})
+	tree, err := opener.Open(ctx, src, opener.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

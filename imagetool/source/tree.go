@@ -1,23 +1,22 @@
-// Package source reads the tree of an operating system from a directory or
-// a tarball. Whatever it came from, the same tree has the same entries in
-// the same order.
+// Package source is the tree of an operating system, wherever it came from:
+// the same tree has the same entries in the same order. The packages below it
+// read trees of all kinds: each adds entries to a [Builder], and
+// imagetool/source/opener chooses among them.
 package source
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"path"
-	"slices"
 	"strings"
 )
 
 // The reasons for which a source cannot be used. Errors wrap them.
 var (
 	ErrUnreadable = errors.New("the source cannot be read")
+	ErrRefused    = errors.New("the source is refused")
 	ErrChanged    = errors.New("the source changed while it was read")
 	ErrNoRoom     = errors.New("not enough room for temporary files")
 )
@@ -50,6 +49,14 @@ type Entry struct {
 	Target string // of a symbolic link
 	Xattrs map[string]string
 
+	// Inode tells which names of one layer share a file: those with the same
+	// number, if it is not 0. Readers of sources set it.
+	Inode uint64
+	// Contents opens the content of a regular file that has any. Place is
+	// for its use alone, such as an offset or the number of an inode.
+	Contents Contents
+	Place    int64
+
 	// First is the first of the names (in the order of the tree) that share
 	// this file, or nil if this is it.
 	First *Entry
@@ -57,9 +64,25 @@ type Entry struct {
 	Nlink uint32
 
 	children []*Entry
-	offset   int64 // of the content in a tarball or spool
-	spooled  bool  // the content is in the spool, not in the tarball
-	inode    [2]uint64
+	layer    int32
+	inLayer  int32 // the layer that Inode is a number of
+	implied  bool  // a directory that nothing describes, but something lies in
+	gone     bool  // removed by a later layer
+}
+
+// Contents opens the contents of regular files. It is safe for concurrent
+// use.
+type Contents interface {
+	// Open returns the content of e from its beginning, e.Size bytes. A
+	// reader that knows where holes are implements [HoleSkipper] as well.
+	Open(e *Entry) (io.ReadCloser, error)
+}
+
+// HoleSkipper is a reader of a file that knows where holes are.
+type HoleSkipper interface {
+	// SkipHole moves over a hole that begins where the reader is, and
+	// returns its length in bytes: 0 if there is data, or the end.
+	SkipHole() (int64, error)
 }
 
 // Type returns the type bits.
@@ -88,40 +111,17 @@ type Tree struct {
 	root    *Entry
 	byPath  map[string]*Entry
 	ordered []*Entry
-	content func(e *Entry) (io.ReadCloser, error)
-	close   func() error
-}
-
-// Options says how to read a source.
-type Options struct {
-	TempDir string // for the contents of compressed tarballs; "": the system's
-	// Progress is called with the number of bytes of a tarball that were
-	// read and the total; it may be nil.
-	Progress func(done, total int64)
-}
-
-// Open reads the tree at name: a directory, or a tarball that may be
-// compressed with gzip, bzip2, xz or Zstandard.
-func Open(ctx context.Context, name string, o Options) (*Tree, error) {
-	fi, err := os.Stat(name)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrUnreadable, err)
-	}
-	switch {
-	case fi.IsDir():
-		return openDir(ctx, name)
-	case fi.Mode().IsRegular():
-		return openTar(ctx, name, o)
-	}
-	return nil, fmt.Errorf("%w: %s is neither a directory nor a tarball", ErrUnreadable, name)
+	closers []io.Closer
 }
 
 // Close removes temporary files.
 func (t *Tree) Close() error {
-	if t.close == nil {
-		return nil
+	var errs []error
+	for _, c := range t.closers {
+		errs = append(errs, c.Close())
 	}
-	return t.close()
+	t.closers = nil
+	return errors.Join(errs...)
 }
 
 // Entries returns all entries, parents before children, siblings sorted by
@@ -136,9 +136,11 @@ func (t *Tree) Lookup(p string) *Entry { return t.byPath[strings.Trim(p, "/")] }
 
 // Resolve returns the entry that p leads to, following symbolic links inside
 // of the tree as chroot(2) would.
-func (t *Tree) Resolve(p string) (*Entry, error) {
+func (t *Tree) Resolve(p string) (*Entry, error) { return resolve(t.byPath, p) }
+
+func resolve(byPath map[string]*Entry, p string) (*Entry, error) {
 	rest := strings.Split(strings.Trim(p, "/"), "/")
-	at := t.root
+	at := byPath[""]
 	links := 0
 	for len(rest) > 0 {
 		el := rest[0]
@@ -148,11 +150,11 @@ func (t *Tree) Resolve(p string) (*Entry, error) {
 			continue
 		case "..":
 			if at.Path != "" {
-				at = t.byPath[strings.TrimPrefix(path.Dir("/"+at.Path), "/")]
+				at = byPath[parentPath(at.Path)]
 			}
 			continue
 		}
-		next := t.byPath[join(at.Path, el)]
+		next := byPath[join(at.Path, el)]
 		if next == nil {
 			return nil, fmt.Errorf("%s: %w", p, fs.ErrNotExist)
 		}
@@ -164,7 +166,7 @@ func (t *Tree) Resolve(p string) (*Entry, error) {
 			return nil, fmt.Errorf("%s: too many symbolic links", p)
 		}
 		if strings.HasPrefix(next.Target, "/") {
-			at = t.root
+			at = byPath[""]
 		}
 		rest = append(strings.Split(next.Target, "/"), rest...)
 	}
@@ -179,7 +181,10 @@ func (t *Tree) Open(e *Entry) (io.ReadCloser, error) {
 	if e.First != nil {
 		e = e.First
 	}
-	return t.content(e)
+	if e.Size == 0 || e.Contents == nil {
+		return io.NopCloser(strings.NewReader("")), nil
+	}
+	return e.Contents.Open(e)
 }
 
 // ReadFile returns the content of the file that p leads to, if it has at
@@ -219,67 +224,17 @@ func readError(e *Entry, err error) error {
 // ReadError describes an error of reading e's content.
 func ReadError(e *Entry, err error) error { return readError(e, err) }
 
+// parentPath returns the path of the directory that p lies in.
+func parentPath(p string) string {
+	if i := strings.LastIndexByte(p, '/'); i >= 0 {
+		return p[:i]
+	}
+	return ""
+}
+
 func join(dir, name string) string {
 	if dir == "" {
 		return name
 	}
 	return dir + "/" + name
-}
-
-// assemble sorts the entries of byPath, finds the first of each group of
-// names for one file, and counts them.
-func (t *Tree) assemble() {
-	for p, e := range t.byPath {
-		if p == "" {
-			continue
-		}
-		parent := t.byPath[strings.TrimPrefix(path.Dir("/"+p), "/")]
-		parent.children = append(parent.children, e)
-	}
-	t.ordered = make([]*Entry, 0, len(t.byPath))
-	var walk func(e *Entry)
-	walk = func(e *Entry) {
-		t.ordered = append(t.ordered, e)
-		slices.SortFunc(e.children, func(a, b *Entry) int { return strings.Compare(a.Path, b.Path) })
-		for _, c := range e.children {
-			walk(c)
-		}
-	}
-	walk(t.root)
-
-	firsts := make(map[[2]uint64]*Entry)
-	for _, e := range t.ordered {
-		e.Nlink = 1
-		if e.IsDir() {
-			e.Nlink = 2
-			for _, c := range e.children {
-				if c.IsDir() {
-					e.Nlink++
-				}
-			}
-			continue
-		}
-		if e.inode == [2]uint64{} {
-			continue
-		}
-		if first, ok := firsts[e.inode]; ok {
-			e.First = first
-			first.Nlink++
-		} else {
-			firsts[e.inode] = e
-		}
-	}
-	for _, e := range t.ordered {
-		if e.First != nil {
-			e.Nlink = e.First.Nlink
-		}
-	}
-}
-
-// note remembers something once.
-func (t *Tree) note(format string, args ...any) {
-	s := fmt.Sprintf(format, args...)
-	if !slices.Contains(t.Notes, s) && len(t.Notes) < 100 {
-		t.Notes = append(t.Notes, s)
-	}
 }

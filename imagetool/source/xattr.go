@@ -2,14 +2,15 @@ package source
 
 import "strings"
 
+// What EROFS has room for, in bytes.
 const (
-	maxXattrName  = 255   // EROFS counts the name behind its prefix in a byte
-	maxXattrValue = 65535 // and the value in two
+	MaxXattrName  = 255   // it counts the name behind its prefix in a byte
+	MaxXattrValue = 65535 // and the value in two
 )
 
-// keepXattr tells whether an extended attribute belongs to the tree. What
+// KeepXattr tells whether an extended attribute belongs to the tree. What
 // only means something on the filesystem that it was found on does not.
-func keepXattr(name string) bool {
+func KeepXattr(name string) bool {
 	switch {
 	case name == "system.posix_acl_access", name == "system.posix_acl_default":
 		return true

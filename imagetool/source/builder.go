@@ -1,0 +1,385 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// Options says how to read a source.
+type Options struct {
+	TempDir string // for contents that have to be kept; "": see TempDir
+	Arch    string // as GOARCH: which image of several; "": this machine's
+	Ref     string // which image of several: a tag or name; "": the only one
+	// Progress is called with the number of bytes that were read and the
+	// total, which is negative if it is not known. It may be nil, and it is
+	// not called concurrently.
+	Progress func(done, total int64)
+}
+
+// Reader adds the entries of one kind of source to b. What has to be closed
+// with the tree it gives to b.OnClose.
+type Reader func(ctx context.Context, b *Builder, name string, o Options) error
+
+// Builder makes a tree out of entries that come in any order, in one layer or
+// several. It is not safe for concurrent use.
+type Builder struct {
+	limits  Limits
+	exclude *Exclude
+	used    used
+
+	byPath  map[string]*Entry
+	notes   []string
+	closers []io.Closer
+
+	layer   int32
+	overlay bool // this layer is laid over as Overlay says
+	removed []string
+	opaque  map[string]bool
+}
+
+// NewBuilder returns a builder whose tree has a root directory, and without
+// what exclude names, which may be nil.
+func NewBuilder(l Limits, exclude *Exclude) *Builder {
+	root := &Entry{Mode: TypeDir | 0o755, implied: true}
+	return &Builder{
+		limits: l.withDefaults(), exclude: exclude,
+		byPath: map[string]*Entry{"": root}, opaque: make(map[string]bool),
+	}
+}
+
+// Note remembers something that the publisher should know, once.
+func (b *Builder) Note(format string, args ...any) {
+	s := fmt.Sprintf(format, args...)
+	if !slices.Contains(b.notes, s) && len(b.notes) < 100 {
+		b.notes = append(b.notes, s)
+	}
+}
+
+// OnClose has c closed with the tree.
+func (b *Builder) OnClose(c io.Closer) { b.closers = append(b.closers, c) }
+
+// Close closes what readers gave to OnClose. After Tree, the tree does that.
+func (b *Builder) Close() error {
+	var errs []error
+	for _, c := range b.closers {
+		errs = append(errs, c.Close())
+	}
+	b.closers = nil
+	return errors.Join(errs...)
+}
+
+// Excluded tells whether the entry at p will not be in the tree, nor anything
+// in it. Readers may leave it out, unless hard links to it can follow.
+func (b *Builder) Excluded(p string) bool { return b.exclude.Match(p) }
+
+// Lookup returns the entry that is at p now, or nil.
+func (b *Builder) Lookup(p string) *Entry { return b.byPath[p] }
+
+// NextLayer ends a layer: what is added from now on lies over what is there,
+// as OCI's image specification says of layers.
+func (b *Builder) NextLayer() error {
+	b.finishLayer()
+	if b.layer++; int(b.layer) > b.limits.Layers {
+		return fmt.Errorf("%w: it has more than %d layers: raise --max-layers if that is right", ErrRefused, b.limits.Layers)
+	}
+	b.overlay = false
+	return nil
+}
+
+// Overlay ends a layer and lays the next one over as people copy files into a
+// system: a directory goes into the directory that is there, or that a
+// symbolic link leads to, and leaves its owner, mode and attributes alone.
+//
+// What the builder excludes stays out of the layers before it only.
+func (b *Builder) Overlay() error {
+	if err := b.NextLayer(); err != nil {
+		return err
+	}
+	b.applyExclude()
+	b.overlay = true
+	return nil
+}
+
+// Remove takes away what the layers below have at p.
+func (b *Builder) Remove(p string) { b.removed = append(b.removed, b.place(p)) }
+
+// Opaque takes away what the layers below have in the directory p.
+func (b *Builder) Opaque(p string) { b.opaque[b.place(p)] = true }
+
+// place returns the path that p has in the tree: for an overlay, links in its
+// directories are followed.
+func (b *Builder) place(p string) string {
+	if !b.overlay || p == "" {
+		return p
+	}
+	dir := parentPath(p)
+	have, err := resolve(b.byPath, dir)
+	if err != nil || !have.IsDir() {
+		return p
+	}
+	return join(have.Path, strings.TrimPrefix(p[len(dir):], "/"))
+}
+
+// Add puts e into the tree, with the path it has (see CleanPath). A later
+// entry of a layer replaces an earlier one of the same name and kind.
+func (b *Builder) Add(e *Entry) error {
+	e.layer, e.inLayer = b.layer, b.layer
+	return b.add(e)
+}
+
+// Link adds p as another name of the file at target.
+func (b *Builder) Link(p, target string) error {
+	to := b.byPath[b.place(target)]
+	if to == nil || to.IsDir() {
+		return fmt.Errorf("%w: /%s is a hard link to /%s, which is not there before it", ErrRefused, p, target)
+	}
+	if to.Inode == 0 {
+		return fmt.Errorf("/%s cannot have another name, /%s: its reader gave it no number", target, p)
+	}
+	link := *to
+	link.Path, link.layer, link.children = p, b.layer, nil
+	if link.IsRegular() {
+		b.used.size -= link.Size // is counted once
+	}
+	return b.add(&link)
+}
+
+func (b *Builder) add(e *Entry) error {
+	if err := b.used.entry(b.limits, e); err != nil {
+		return err
+	}
+	e.Path = b.place(e.Path)
+	if e.Path == "" {
+		return b.setRoot(e)
+	}
+	if err := b.makeParents(e.Path); err != nil {
+		return err
+	}
+	old := b.byPath[e.Path]
+	switch {
+	case old == nil:
+	case old.layer == b.layer && !old.implied:
+		if old.Type() != e.Type() {
+			return fmt.Errorf("%w: /%s is there twice, as different kinds of files", ErrRefused, e.Path)
+		}
+		e.children = old.children
+	case old.layer == b.layer && !e.IsDir():
+		return fmt.Errorf("%w: /%s is there twice, as different kinds of files", ErrRefused, e.Path)
+	case b.overlay && e.IsDir() && b.isDir(old):
+		return nil
+	case old.IsDir() && e.IsDir():
+		e.children = old.children
+	case old.IsDir():
+		b.drop(old)
+		old = nil
+	}
+	if old == nil {
+		parent := b.byPath[parentPath(e.Path)]
+		parent.children = append(parent.children, e)
+		b.byPath[e.Path] = e
+		return nil
+	}
+	*old = *e
+	return nil
+}
+
+// isDir tells whether e is a directory or a link that leads to one.
+func (b *Builder) isDir(e *Entry) bool {
+	if e.Type() != TypeSymlink {
+		return e.IsDir()
+	}
+	to, err := resolve(b.byPath, e.Path)
+	return err == nil && to.IsDir()
+}
+
+func (b *Builder) setRoot(e *Entry) error {
+	if !e.IsDir() {
+		return fmt.Errorf("%w: its root is not a directory", ErrRefused)
+	}
+	if b.overlay {
+		return nil
+	}
+	root := b.byPath[""]
+	e.children = root.children
+	*root = *e
+	return nil
+}
+
+// makeParents makes the directories that p lies in, as far as nothing has
+// described them.
+func (b *Builder) makeParents(p string) error {
+	dir := parentPath(p)
+	if have := b.byPath[dir]; have != nil {
+		if !have.IsDir() {
+			return fmt.Errorf("%w: /%s lies in /%s, which is not a directory", ErrRefused, p, dir)
+		}
+		return nil
+	}
+	if err := b.makeParents(dir); err != nil {
+		return err
+	}
+	e := &Entry{Path: dir, Mode: TypeDir | 0o755, layer: b.layer, implied: true}
+	if err := b.used.entry(b.limits, e); err != nil {
+		return err
+	}
+	parent := b.byPath[parentPath(dir)]
+	parent.children = append(parent.children, e)
+	b.byPath[dir] = e
+	return nil
+}
+
+// drop removes e and everything in it.
+func (b *Builder) drop(e *Entry) {
+	for _, c := range e.children {
+		if !c.gone {
+			b.drop(c)
+		}
+	}
+	e.children = nil
+	e.gone = true
+	delete(b.byPath, e.Path)
+}
+
+// finishLayer does what Remove and Opaque asked for: nothing of the layer
+// itself is touched, whatever the order in which things came.
+func (b *Builder) finishLayer() {
+	for _, p := range b.removed {
+		e := b.byPath[p]
+		switch {
+		case e == nil || p == "":
+		case e.layer == b.layer:
+			b.opaque[p] = true
+		case b.anyNew(e):
+			b.opaque[p] = true
+		default:
+			b.drop(e)
+		}
+	}
+	for p := range b.opaque {
+		if e := b.byPath[p]; e != nil && e.IsDir() && !b.insideOpaque(p) {
+			b.dropOld(e)
+		}
+	}
+	b.removed = nil
+	clear(b.opaque)
+}
+
+// insideOpaque tells whether a directory above p is opaque as well.
+func (b *Builder) insideOpaque(p string) bool {
+	for p != "" {
+		if p = parentPath(p); b.opaque[p] {
+			return true
+		}
+	}
+	return false
+}
+
+// anyNew tells whether something in e is of this layer.
+func (b *Builder) anyNew(e *Entry) bool {
+	return slices.ContainsFunc(e.children, func(c *Entry) bool { return !c.gone && (c.layer == b.layer || b.anyNew(c)) })
+}
+
+// dropOld removes what is in the directory e and of layers below, but for
+// directories with something new in them.
+func (b *Builder) dropOld(e *Entry) {
+	for _, c := range e.children {
+		if c.gone {
+			continue
+		}
+		if c.IsDir() {
+			b.dropOld(c)
+		}
+		if c.layer != b.layer && len(c.children) == 0 {
+			c.gone = true
+			delete(b.byPath, c.Path)
+		}
+	}
+	e.children = slices.DeleteFunc(e.children, func(c *Entry) bool { return c.gone })
+}
+
+// Tree ends the last layer and returns the tree.
+func (b *Builder) Tree() (*Tree, error) {
+	b.finishLayer()
+	b.applyExclude()
+	t := &Tree{root: b.byPath[""], byPath: b.byPath, Notes: b.notes, closers: b.closers}
+	b.byPath, b.closers = nil, nil
+	t.assemble()
+	return t, nil
+}
+
+// applyExclude removes what is excluded.
+func (b *Builder) applyExclude() {
+	x := b.exclude
+	if b.exclude = nil; x == nil {
+		return
+	}
+	var walk func(e *Entry)
+	walk = func(e *Entry) {
+		for _, c := range e.children {
+			switch {
+			case c.gone:
+			case x.Match(c.Path):
+				b.drop(c)
+			default:
+				walk(c)
+			}
+		}
+	}
+	walk(b.byPath[""])
+}
+
+// assemble sorts the entries, finds the first of each group of names for one
+// file, and counts them.
+func (t *Tree) assemble() {
+	t.ordered = make([]*Entry, 0, len(t.byPath))
+	var walk func(e *Entry)
+	walk = func(e *Entry) {
+		t.ordered = append(t.ordered, e)
+		e.children = slices.DeleteFunc(e.children, func(c *Entry) bool { return c.gone })
+		// All paths begin with the directory's own.
+		slices.SortFunc(e.children, func(a, b *Entry) int { return strings.Compare(a.Path, b.Path) })
+		for _, c := range e.children {
+			walk(c)
+		}
+		e.children = slices.Clip(e.children)
+	}
+	walk(t.root)
+	t.ordered = slices.Clip(t.ordered)
+
+	type inode struct {
+		layer  int32
+		number uint64
+	}
+	firsts := make(map[inode]*Entry)
+	for _, e := range t.ordered {
+		e.Nlink, e.First = 1, nil
+		if e.IsDir() {
+			e.Nlink = 2
+			for _, c := range e.children {
+				if c.IsDir() {
+					e.Nlink++
+				}
+			}
+			continue
+		}
+		if e.Inode == 0 {
+			continue
+		}
+		id := inode{e.inLayer, e.Inode}
+		if first, ok := firsts[id]; ok {
+			e.First = first
+			first.Nlink++
+		} else {
+			firsts[id] = e
+		}
+	}
+	for _, e := range t.ordered {
+		if e.First != nil {
+			e.Nlink = e.First.Nlink
+		}
+	}
+}

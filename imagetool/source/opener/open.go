@@ -1,0 +1,73 @@
+// Package opener opens sources of all kinds: it finds out of which kind one
+// is, and has the package for that kind read it.
+package opener
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/inetboot/inetboot/imagetool/source"
+	"github.com/inetboot/inetboot/imagetool/source/dir"
+	"github.com/inetboot/inetboot/imagetool/source/tarball"
+)
+
+// Options says what to open.
+type Options struct {
+	source.Options
+	Limits   source.Limits
+	Exclude  []string // patterns of what stays out, see source.NewExclude
+	Mounts   []string // paths at which another filesystem is read as well
+	Overlays []string // directories and tarballs that are laid over, in order
+}
+
+// Open reads the tree at name: a directory, or a tarball that may be
+// compressed with gzip, bzip2, xz or Zstandard, or "-" for one on standard
+// input.
+func Open(ctx context.Context, name string, o Options) (_ *source.Tree, err error) {
+	x, err := source.NewExclude(o.Exclude)
+	if err != nil {
+		return nil, err
+	}
+	b := source.NewBuilder(o.Limits, x)
+	defer func() { err = errors.Join(err, b.Close()) }()
+	if err := read(ctx, b, name, o); err != nil {
+		return nil, err
+	}
+	for _, over := range o.Overlays {
+		if err := overlay(ctx, b, over, o); err != nil {
+			return nil, fmt.Errorf("overlay: %w", err)
+		}
+	}
+	return b.Tree()
+}
+
+func read(ctx context.Context, b *source.Builder, name string, o Options) error {
+	if name == "-" {
+		return tarball.Read(ctx, b, name, o.Options)
+	}
+	fi, err := os.Stat(name)
+	if err != nil {
+		return fmt.Errorf("%w: %w", source.ErrUnreadable, err)
+	}
+	if fi.IsDir() {
+		return dir.Read(ctx, b, name, dir.Options{Mounts: o.Mounts})
+	}
+	return tarball.Read(ctx, b, name, o.Options)
+}
+
+// overlay lays a directory or a tarball over what is in b.
+func overlay(ctx context.Context, b *source.Builder, name string, o Options) error {
+	fi, err := os.Stat(name)
+	if err != nil {
+		return fmt.Errorf("%w: %w", source.ErrUnreadable, err)
+	}
+	if err := b.Overlay(); err != nil {
+		return err
+	}
+	if !fi.IsDir() {
+		return fmt.Errorf("%w: %s is not a directory", source.ErrUnreadable, name)
+	}
+	return dir.Read(ctx, b, name, dir.Options{Whiteouts: true, Owner: true})
+}
