@@ -286,6 +286,8 @@ func manifest() *catalog.Manifest {
 		Kernel: catalog.Kernel{Blob: blob, Release: "6.1"}, Initrd: blob, Cmdline: "quiet",
 		Root:  catalog.Root{Type: "erofs", Files: []catalog.RootFile{{Name: "meta", Size: 1, Index: blob}, {Name: "data", Size: 2, Stored: 1, Blocks: 1, Index: blob}}},
 		Needs: catalog.Needs{Memory: 1 << 20},
+
+		MissingDrivers: []string{"tg3", "ne2k-pci"},
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -139,6 +140,8 @@ func TestParseManifest(t *testing.T) {
 		"too many root files": func(m *catalog.Manifest) { m.Root.Files = make([]catalog.RootFile, 17) },
 		"root file of size 0": func(m *catalog.Manifest) { m.Root.Files[0].Size = 0 },
 		"no initrd":           func(m *catalog.Manifest) { m.Initrd.Size = 0 },
+		"name of a driver":    func(m *catalog.Manifest) { m.MissingDrivers[0] = "a b" },
+		"too many drivers":    func(m *catalog.Manifest) { m.MissingDrivers = slices.Repeat([]string{"x"}, 257) },
 	} {
 		m := manifest()
 		change(m)

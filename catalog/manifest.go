@@ -16,6 +16,9 @@ const ManifestFormat = "inetboot-manifest/1"
 // maxArtefact bounds a kernel or an initrd, in bytes.
 const maxArtefact = 4 << 30
 
+// maxDrivers bounds the drivers that a manifest names.
+const maxDrivers = 256
+
 // Manifest says what an image consists of.
 type Manifest struct {
 	Format   string      `json:"format"`
@@ -29,6 +32,10 @@ type Manifest struct {
 	Cmdline  string      `json:"cmdline,omitempty"`
 	Root     Root        `json:"root"`
 	Needs    Needs       `json:"needs"`
+
+	// MissingDrivers names network drivers of boot media that the kernel does
+	// not have: over their adapters the image cannot be booted.
+	MissingDrivers []string `json:"missing_drivers,omitempty"`
 }
 
 // Kernel is a kernel file, under files/ in the store.
@@ -119,6 +126,14 @@ func (m *Manifest) Check() error {
 	}
 	if m.Needs.Memory < 0 {
 		return bad("needs %d bytes of memory", m.Needs.Memory)
+	}
+	if len(m.MissingDrivers) > maxDrivers {
+		return bad("%d missing drivers, at most %d are allowed", len(m.MissingDrivers), maxDrivers)
+	}
+	for _, d := range m.MissingDrivers {
+		if !storepath.ValidElement(d) {
+			return bad("missing driver %q", d)
+		}
 	}
 	return nil
 }

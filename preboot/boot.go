@@ -39,6 +39,9 @@ func (s *session) boot(ctx context.Context, e *catalog.Entry) error {
 		return part("manifest", fmt.Errorf("%w: the image is for %s, this machine is %s", errArch, man.Arch, runtime.GOARCH))
 	}
 	s.say("%s %s: kernel %s of %s, initrd of %s", man.Name, man.Version, man.Kernel.Release, size(man.Kernel.Size), size(man.Initrd.Size))
+	if err := s.confirmDriver(ctx, &man); err != nil {
+		return part("driver", err)
+	}
 	mem, err := download.ReadMemory("/proc/iomem", "/proc/meminfo")
 	if err == nil {
 		err = mem.Check(img)

@@ -95,6 +95,8 @@ type publisher struct {
 	key ed25519.PrivateKey
 	url string // for the guest
 
+	missing []string // drivers that the image lacks
+
 	mu    sync.Mutex
 	files map[string][]byte
 	slow  time.Duration // pause after each 64 kB of a file
@@ -168,6 +170,8 @@ func (p *publisher) publish(t *testing.T, version uint64, expires time.Time, ker
 		Cmdline: "image.option=1",
 		Root:    catalog.Root{Type: "erofs", Files: []catalog.RootFile{{Name: "meta", Size: 4096, Index: digest.BlobOf(index)}}},
 		Needs:   catalog.Needs{Memory: 64 << 20},
+
+		MissingDrivers: p.missing,
 	}
 	manifest, err := m.Marshal()
 	if err != nil {

@@ -49,7 +49,11 @@ under the same name and version is refused without --replace.`,
 	f.StringVar(&o.Title, "title", "", "title in the menu (default: the source's os-release)")
 	f.StringVar(&o.HelpText, "help-text", "", "text that the menu shows about the image")
 	f.StringVar(&o.Cmdline, "cmdline", "", "command line of the kernel")
-	f.StringVar(&o.KernelVersion, "kernel-version", "", "release of the kernel to use (default: the newest with modules)")
+	f.StringVar(&o.KernelVersion, "kernel", "", "release of the kernel to use, as uname -r (default: the newest with modules)")
+	f.StringVar(&o.KernelVersion, "kernel-version", "", "")
+	if err := f.MarkDeprecated("kernel-version", "use --kernel"); err != nil {
+		panic(err) // the flag is defined in the line above
+	}
 	f.StringVar(&o.Program, "blockfs", "", "the blockfs program (default: beside imagetool, then in $PATH)")
 	f.IntVar(&o.Level, "level", block.DefaultLevel, "zstd level of blocks, 1 to 22")
 	f.BoolVar(&o.Default, "default", false, "make it the menu's default")

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -20,13 +21,11 @@ import (
 
 	"github.com/inetboot/inetboot/imagetool/kernel"
 	"github.com/inetboot/inetboot/imagetool/source"
+	"github.com/inetboot/inetboot/internal/nicdriver"
 )
 
 // ErrKernel is wrapped when the image's kernel cannot mount a root.
 var ErrKernel = errors.New("the image's kernel lacks what is needed")
-
-// maxFirmware bounds one firmware file, in bytes.
-const maxFirmware = 64 << 20
 
 // Result is a built initramfs.
 type Result struct {
@@ -34,6 +33,7 @@ type Result struct {
 	Unpacked int64    // bytes before compression
 	Modules  int      // number of modules
 	Firmware int      // number of firmware files
+	Lacks    []string // network drivers of boot media that the kernel does not have
 	Notes    []string // what the publisher should know
 }
 
@@ -41,7 +41,7 @@ type Result struct {
 // /init. Equal input gives equal bytes.
 func Build(ctx context.Context, t *source.Tree, k *kernel.Kernel, program []byte) (*Result, error) {
 	b := &builder{tree: t, kernel: k, have: make(map[string]bool)}
-	if err := b.indexes(); err != nil {
+	if err := b.readIndexes(ctx); err != nil {
 		return nil, err
 	}
 	if err := b.check(); err != nil {
@@ -104,10 +104,8 @@ type builder struct {
 	tree   *source.Tree
 	kernel *kernel.Kernel
 	mods   *Modules
-	dep    []byte
-	soft   []byte
-	alias  []byte
-	extra  map[string][]byte // indexes that are copied as they are
+	idx    *indexes
+	loaded map[string]loadedModule // by path
 
 	cpio cpio.RecordWriter
 	ino  uint64
@@ -115,33 +113,28 @@ type builder struct {
 	res  Result
 }
 
-// indexes reads what depmod(8) wrote.
-func (b *builder) indexes() (err error) {
-	read := func(name string, must bool) []byte {
-		data, rerr := b.tree.ReadFile(b.kernel.Modules.Path+"/"+name, maxIndex)
-		if rerr != nil && must && err == nil {
-			err = fmt.Errorf("read the modules of %s: %w", b.kernel.Release, rerr)
-		}
-		return data
-	}
-	b.dep = read("modules.dep", true)
-	b.soft = read("modules.softdep", false)
-	b.alias = read("modules.alias", true)
-	b.extra = make(map[string][]byte)
-	for _, n := range []string{"modules.builtin", "modules.builtin.modinfo"} {
-		if data := read(n, false); data != nil {
-			b.extra[n] = data
-		}
+// readIndexes reads what depmod(8) wrote, or does its work.
+func (b *builder) readIndexes(ctx context.Context) (err error) {
+	if b.idx, err = readIndexes(b.tree, b.kernel.Modules); errors.Is(err, fs.ErrNotExist) {
+		b.note("kernel %s has no modules.dep: what its modules need is taken from the modules themselves", b.kernel.Release)
+		b.idx, err = scan(ctx, b.tree, b.kernel.Modules)
 	}
 	if err != nil {
-		return err
+		return fmt.Errorf("read the modules of %s: %w", b.kernel.Release, err)
 	}
-	if b.mods, err = ParseDep(b.dep); err != nil {
+	if b.mods, err = ParseDep(b.idx.dep); err != nil {
 		return fmt.Errorf("%s: %w", b.kernel.Release, err)
 	}
-	b.mods.AddSoftDep(b.soft)
-	b.mods.AddAlias(b.alias)
-	b.mods.AddBuiltin(b.extra["modules.builtin"])
+	b.mods.AddSoftDep(b.idx.soft)
+	b.mods.AddWeakDep(b.idx.weak)
+	b.mods.AddAlias(b.idx.alias)
+	b.mods.AddBuiltin(b.idx.builtin)
+	if n := b.mods.Drop(func(p string) bool {
+		e, err := b.tree.Resolve(b.kernel.Modules.Path + "/" + p)
+		return err == nil && e.IsRegular()
+	}); n > 0 {
+		b.note("%d of the modules that modules.dep of kernel %s lists are not there", n, b.kernel.Release)
+	}
 	return nil
 }
 
@@ -154,10 +147,20 @@ func (b *builder) check() error {
 	if missing := lacks(mustHave); len(missing) > 0 {
 		return fmt.Errorf("%w: %s has neither built in nor as a module: %s", ErrKernel, b.kernel.Release, strings.Join(missing, ", "))
 	}
-	if missing := lacks(mediaDrivers); len(missing) > 0 {
-		b.note("kernel %s lacks network drivers that boot media have; machines with these adapters cannot boot this image: %s", b.kernel.Release, strings.Join(missing, ", "))
+	if b.res.Lacks = lacks(mediaDrivers()); len(b.res.Lacks) > 0 {
+		b.note("kernel %s lacks network drivers that boot media have; machines with these adapters cannot boot this image: %s", b.kernel.Release, strings.Join(b.res.Lacks, ", "))
 	}
 	return nil
+}
+
+// mediaDrivers are the network drivers of the boot media. A machine that
+// arrives by one that the image lacks would be stuck.
+func mediaDrivers() []string {
+	var out []string
+	for _, d := range nicdriver.Media() {
+		out = append(out, d.Module)
+	}
+	return out
 }
 
 func (b *builder) note(format string, args ...any) {
@@ -176,7 +179,7 @@ func (b *builder) modules() []string {
 			names = append(names, n)
 		}
 	}
-	names = append(names, mediaDrivers...)
+	names = append(names, mediaDrivers()...)
 	return b.mods.Closure(names...)
 }
 
@@ -203,29 +206,17 @@ func (b *builder) write(ctx context.Context, program []byte) error {
 }
 
 func (b *builder) writeModules(ctx context.Context) error {
+	paths, err := b.collect(ctx)
+	if err != nil {
+		return err
+	}
 	base := "lib/modules/" + b.kernel.Release
 	keep := make(map[string]bool)
-	firmware := make(map[string]bool)
-	for _, p := range b.modules() {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		packed, err := b.tree.ReadFile(b.kernel.Modules.Path+"/"+p, maxModule)
-		if err != nil {
-			return fmt.Errorf("module %s: %w", p, err)
-		}
-		mod, err := Unpack(packed)
-		if err != nil {
-			return fmt.Errorf("module %s: %w", p, err)
-		}
-		fw, err := ModInfo(mod, "firmware")
-		if err != nil {
-			return fmt.Errorf("module %s: %w", p, err)
-		}
-		for _, f := range fw {
-			firmware[f] = true
-		}
-		if err := b.file(base+"/"+plainName(p), mod, 0o644); err != nil {
+	var firmware []string
+	for _, p := range paths {
+		mod := b.loaded[p]
+		firmware = append(firmware, mod.info["firmware"]...)
+		if err := b.file(base+"/"+plainName(p), mod.data, 0o644); err != nil {
 			return err
 		}
 		keep[ModuleName(p)] = true
@@ -235,11 +226,11 @@ func (b *builder) writeModules(ctx context.Context) error {
 		name string
 		data []byte
 	}{
-		{"modules.alias", filter(b.alias, 2, keep)},
-		{"modules.builtin", b.extra["modules.builtin"]},
-		{"modules.builtin.modinfo", b.extra["modules.builtin.modinfo"]},
-		{"modules.dep", plainDep(filter(b.dep, 0, keep))},
-		{"modules.softdep", filter(b.soft, 1, keep)},
+		{"modules.alias", filter(b.idx.alias, 2, keep)},
+		{"modules.builtin", b.idx.builtin},
+		{"modules.builtin.modinfo", b.idx.builtinInfo},
+		{"modules.dep", plainDep(filter(b.idx.dep, 0, keep))},
+		{"modules.softdep", b.mods.softdep(keep)},
 	} {
 		if idx.data == nil {
 			continue // old kernels have no modules.builtin.modinfo
@@ -251,58 +242,50 @@ func (b *builder) writeModules(ctx context.Context) error {
 	return b.writeFirmware(firmware)
 }
 
-// writeFirmware adds the firmware that the source has of the names that
-// modules ask for.
-func (b *builder) writeFirmware(want map[string]bool) error {
-	names := make([]string, 0, len(want))
-	for n := range want {
-		names = append(names, n)
-	}
-	slices.Sort(names)
-	for _, n := range names {
-		if n == "" || n != strings.TrimPrefix(path.Clean("/"+n), "/") {
-			continue
-		}
-		// The kernel unpacks .zst and .xz itself where it has been built so.
-		for _, suffix := range []string{"", ".zst", ".xz"} {
-			e, err := b.tree.Resolve("lib/firmware/" + n + suffix)
-			if err != nil || !e.IsRegular() {
+// loadedModule is a module in memory.
+type loadedModule struct {
+	data []byte // unpacked
+	info Info
+}
+
+// collect reads the modules to include into b.loaded and returns their paths.
+// What they say about themselves may bring more of them.
+func (b *builder) collect(ctx context.Context) ([]string, error) {
+	b.loaded = make(map[string]loadedModule)
+	for {
+		paths := b.modules()
+		news := false
+		for _, p := range paths {
+			if _, ok := b.loaded[p]; ok {
 				continue
 			}
-			data, err := b.tree.ReadEntry(e, maxFirmware)
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			mod, err := b.load(p)
 			if err != nil {
-				return fmt.Errorf("firmware %s: %w", n, err)
+				return nil, fmt.Errorf("module %s: %w", p, err)
 			}
-			if err := b.file("lib/firmware/"+n+suffix, data, 0o644); err != nil {
-				return err
-			}
-			b.res.Firmware++
-			break
+			b.loaded[p] = mod
+			news = b.mods.AddInfo(ModuleName(p), mod.info) || news
+		}
+		if !news {
+			return paths, nil
 		}
 	}
-	return nil
 }
 
-// plainName returns a module's path without the suffix of a compression:
-// modules are unpacked here, so that the whole is compressed once and /init
-// needs no decoder.
-func plainName(p string) string {
-	head, _, _ := strings.Cut(path.Base(p), ".ko")
-	return path.Join(path.Dir(p), head+".ko")
-}
-
-// plainDep does the same for all of modules.dep.
-func plainDep(dep []byte) []byte {
-	var out bytes.Buffer
-	for line := range bytes.Lines(dep) {
-		file, rest, _ := strings.Cut(strings.TrimSpace(string(line)), ":")
-		out.WriteString(plainName(file) + ":")
-		for d := range strings.FieldsSeq(rest) {
-			out.WriteString(" " + plainName(d))
-		}
-		out.WriteByte('\n')
+func (b *builder) load(p string) (loadedModule, error) {
+	packed, err := b.tree.ReadFile(b.kernel.Modules.Path+"/"+p, maxModule)
+	if err != nil {
+		return loadedModule{}, err
 	}
-	return out.Bytes()
+	data, err := Unpack(packed)
+	if err != nil {
+		return loadedModule{}, err
+	}
+	info, err := ModInfo(data)
+	return loadedModule{data, info}, err
 }
 
 // dir adds a directory unless it is there.

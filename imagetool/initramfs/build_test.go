@@ -133,7 +133,7 @@ func TestBuild(t *testing.T) {
 	if got, want := files[base+"modules.alias"], "alias crc32c crc32c_intel\nalias pci:v000010ECd00008168sv*sd*bc*sc*i* r8169\nalias virtio:d00000001v* virtio_net\n"; got != want {
 		t.Errorf("modules.alias = %q; want %q", got, want)
 	}
-	if got, want := files[base+"modules.softdep"], "softdep r8169 pre: realtek\nsoftdep libcrc32c pre: crc32c\n"; got != want {
+	if got, want := files[base+"modules.softdep"], "softdep libcrc32c pre: crc32c\nsoftdep r8169 pre: realtek\n"; got != want {
 		t.Errorf("modules.softdep = %q; want %q", got, want)
 	}
 	if dep := files[base+"modules.dep"]; !strings.Contains(dep, "kernel/fs/erofs/erofs.ko: kernel/lib/libcrc32c.ko\n") || strings.Contains(dep, "snd") || strings.Contains(dep, "mlx9") {
@@ -144,6 +144,9 @@ func TestBuild(t *testing.T) {
 	}
 	if res.Modules != 11 || res.Firmware != 1 {
 		t.Errorf("Modules, Firmware = %d, %d; want 11, 1", res.Modules, res.Firmware)
+	}
+	if slices.Contains(res.Lacks, "r8169") || !slices.Contains(res.Lacks, "tg3") {
+		t.Errorf("Lacks = %v; want tg3 and not r8169 among them", res.Lacks)
 	}
 	if len(res.Notes) != 1 || !strings.Contains(res.Notes[0], "tg3") || strings.Contains(res.Notes[0], "r8169") {
 		t.Errorf("Notes = %q; want one that names tg3 and not r8169", res.Notes)
@@ -253,9 +256,9 @@ func TestUnpackModules(t *testing.T) {
 			if err != nil || !bytes.Equal(got, mod) {
 				t.Fatalf("Unpack() = %d bytes, %v; want the module", len(got), err)
 			}
-			fw, err := initramfs.ModInfo(got, "firmware")
-			if diff := cmp.Diff([]string{"x.bin", "y.bin"}, fw); err != nil || diff != "" {
-				t.Errorf("ModInfo() = %v, %v; want x.bin, y.bin", fw, err)
+			info, err := initramfs.ModInfo(got)
+			if diff := cmp.Diff([]string{"x.bin", "y.bin"}, info["firmware"]); err != nil || diff != "" {
+				t.Errorf("ModInfo() = %v, %v; want x.bin, y.bin", info, err)
 			}
 		})
 	}
@@ -292,13 +295,15 @@ func FuzzModInfo(f *testing.F) {
 	f.Add(testtree.Module("firmware=x"))
 	f.Add([]byte("\x7fELF"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		fw, err := initramfs.ModInfo(b, "firmware")
+		info, err := initramfs.ModInfo(b)
 		if err != nil && !errors.Is(err, initramfs.ErrModule) {
 			t.Errorf("ModInfo() = %v; want ErrModule", err)
 		}
 		n := 0
-		for _, s := range fw {
-			n += len(s)
+		for _, values := range info {
+			for _, s := range values {
+				n += len(s)
+			}
 		}
 		if n > len(b) {
 			t.Errorf("%d bytes of values out of %d", n, len(b))
@@ -329,6 +334,7 @@ func FuzzParseDep(f *testing.F) {
 			return
 		}
 		m.AddSoftDep(soft)
+		m.AddWeakDep(soft)
 		m.AddAlias(alias)
 		m.AddBuiltin(soft)
 		for _, p := range m.Closure("a", "x") {

@@ -41,18 +41,12 @@ var leftOut = []string{
 }
 
 // storage are the modules with which a cache's disk is found and read, as the
-// boot media do, and the filesystems that may hold one. Drivers of buses are
-// among network.
+// boot media do, the filesystems that may hold one, and those that a root may
+// have. Drivers of buses are among network.
 var storage = []string{
 	"sd_mod", "usb_storage", "uas", "ahci", "ata_piix", "nvme", "virtio_blk", "virtio_scsi",
 	"xen-blkfront", "hv_storvsc", "vmw_pvscsi",
 	"mmc_block", "sdhci_pci", "sdhci_acpi",
 	"vfat", "nls_cp437", "nls_ascii", "nls_iso8859-1", "nls_utf8", "exfat", "ext4", "xfs", "btrfs",
-}
-
-// mediaDrivers are the network drivers of the boot media. A machine that
-// arrives by one that the image lacks would be stuck.
-var mediaDrivers = []string{
-	"virtio_net", "e1000", "e1000e", "igb", "igc", "r8169", "8139too", "8139cp", "tg3", "bnx2", "pcnet32", "ne2k-pci",
-	"sky2", "alx", "atl1c", "forcedeth", "vmxnet3", "ena", "r8152", "ax88179_178a", "cdc_ether", "cdc_ncm", "rndis_host",
+	"squashfs", "isofs",
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 
@@ -34,22 +35,11 @@ type Kernel struct {
 // Find returns the newest kernel of t that has modules, or the one with the
 // given release. arch is the expected architecture, "" for any.
 func Find(t *source.Tree, release, arch string) (*Kernel, error) {
-	dir, err := t.Resolve("lib/modules")
-	if err != nil || !dir.IsDir() {
-		dir, err = t.Resolve("usr/lib/modules")
+	folders := moduleFolders(t)
+	if len(folders) == 0 {
+		return nil, fmt.Errorf("%w: the source has no modules in /lib/modules/RELEASE or /usr/lib/modules/RELEASE: install a kernel package in it", ErrNoKernel)
 	}
-	if err != nil || !dir.IsDir() {
-		return nil, fmt.Errorf("%w: the source has no folder /lib/modules or /usr/lib/modules: install a kernel package in it", ErrNoKernel)
-	}
-	var releases []string
-	for _, c := range dir.Children() {
-		if c.IsDir() && t.Lookup(c.Path+"/modules.dep") != nil {
-			releases = append(releases, c.Name())
-		}
-	}
-	if len(releases) == 0 {
-		return nil, fmt.Errorf("%w: /%s has no RELEASE/modules.dep: install a kernel package in the source, or run depmod", ErrNoKernel, dir.Path)
-	}
+	releases := slices.Collect(maps.Keys(folders))
 	slices.SortFunc(releases, func(a, b string) int { return compareVersions(b, a) }) // newest first
 	if release != "" {
 		if !slices.Contains(releases, release) {
@@ -59,8 +49,8 @@ func Find(t *source.Tree, release, arch string) (*Kernel, error) {
 	}
 	var looked []string
 	for _, r := range releases {
-		mods := t.Lookup(dir.Path + "/" + r)
-		for _, place := range places(dir.Path, r) {
+		mods := folders[r]
+		for _, place := range places(mods.Path, r) {
 			looked = append(looked, "/"+place)
 			e, err := t.Resolve(place)
 			if err != nil || !e.IsRegular() {
@@ -95,19 +85,56 @@ func Find(t *source.Tree, release, arch string) (*Kernel, error) {
 	return nil, fmt.Errorf("%w: looked for %s", ErrNoKernel, strings.Join(looked, ", "))
 }
 
-// places lists where distributions put the kernel of a release, best first.
+// moduleFolders returns the folders of modules by release. They lie in
+// /lib/modules, in /usr/lib/modules, or, where these are two, in either; a
+// release may be a symbolic link.
+func moduleFolders(t *source.Tree) map[string]*source.Entry {
+	out := make(map[string]*source.Entry)
+	for _, base := range []string{"usr/lib/modules", "lib/modules"} {
+		dir, err := t.Resolve(base)
+		if err != nil || !dir.IsDir() {
+			continue
+		}
+		for _, c := range dir.Children() {
+			e, err := t.Resolve(c.Path)
+			if err == nil && e.IsDir() && hasModules(t, e) {
+				out[c.Name()] = e
+			}
+		}
+	}
+	return out
+}
+
+// hasModules tells a folder of modules from what removing a kernel leaves: it
+// has the index that depmod(8) writes, or modules and the list of those that
+// are built in, which come with the kernel.
+func hasModules(t *source.Tree, dir *source.Entry) bool {
+	if t.Lookup(dir.Path+"/modules.dep") != nil {
+		return true
+	}
+	k := t.Lookup(dir.Path + "/kernel")
+	return k != nil && k.IsDir() && t.Lookup(dir.Path+"/modules.builtin") != nil
+}
+
+// places lists where distributions put the kernel of a release, whose modules
+// are in the folder modules, best first.
 func places(modules, release string) []string {
 	return []string{
 		"boot/vmlinuz-" + release,
-		modules + "/" + release + "/vmlinuz",
+		modules + "/vmlinuz",
 		"boot/Image-" + release,
 		"boot/kernel-" + release,
 		"boot/vmlinux-" + release,
-		modules + "/" + release + "/Image",
+		modules + "/Image",
+		"boot/vmlinuz-" + flavour(release),
 		"vmlinuz",
 		"boot/vmlinuz",
 	}
 }
+
+// flavour returns the last part of a release: "lts" of "6.12.9-0-lts", as
+// Alpine Linux calls its kernels.
+func flavour(release string) string { return release[strings.LastIndexByte(release, '-')+1:] }
 
 // Option tells whether the kernel's configuration says y or m to name, as
 // "RD_ZSTD". known is false if there is no configuration.

@@ -76,7 +76,12 @@ func TestFind(t *testing.T) {
 		{name: "unknown kind", files: map[string][]byte{"lib/modules/6.8/modules.dep": nil, "boot/vmlinuz-6.8": []byte("?")}, err: ErrArch, says: "--arch"},
 		{name: "unknown kind, told", files: map[string][]byte{"lib/modules/6.8/modules.dep": nil, "boot/vmlinuz-6.8": []byte("?")}, arch: "riscv64", want: "6.8", image: "boot/vmlinuz-6.8", wantArch: "riscv64"},
 		{name: "no modules", files: map[string][]byte{"boot/vmlinuz-6.8": testtree.BzImage("6.8")}, err: ErrNoKernel, says: "/lib/modules"},
-		{name: "no modules.dep", files: map[string][]byte{"lib/modules/6.8/x": nil}, err: ErrNoKernel, says: "depmod"},
+		{name: "two places", files: map[string][]byte{"lib/modules/6.8/modules.dep": nil, "usr/lib/modules/6.9/modules.dep": nil, "boot/vmlinuz-6.9": testtree.BzImage("6.9"), "boot/vmlinuz-6.8": testtree.BzImage("6.8")}, want: "6.9", image: "boot/vmlinuz-6.9", wantArch: "amd64"},
+		{name: "the other place", files: map[string][]byte{"lib/modules/6.8/modules.dep": nil, "usr/lib/modules/6.9/modules.dep": nil, "boot/vmlinuz-6.9": testtree.BzImage("6.9"), "boot/vmlinuz-6.8": testtree.BzImage("6.8")}, release: "6.8", want: "6.8", image: "boot/vmlinuz-6.8", wantArch: "amd64"},
+		{name: "a link", files: map[string][]byte{"opt/m/modules.dep": nil, "opt/m/vmlinuz": testtree.BzImage("6.8"), "lib/modules/x": nil}, links: map[string]string{"lib/modules/6.8": "/opt/m"}, want: "6.8", image: "opt/m/vmlinuz", wantArch: "amd64"},
+		{name: "without depmod", files: map[string][]byte{"lib/modules/6.8/modules.builtin": nil, "lib/modules/6.8/kernel/a.ko": nil, "boot/vmlinuz-6.8": testtree.BzImage("6.8")}, want: "6.8", image: "boot/vmlinuz-6.8", wantArch: "amd64"},
+		{name: "flavour", files: map[string][]byte{"lib/modules/6.8-0-lts/modules.dep": nil, "boot/vmlinuz-lts": testtree.BzImage("6.8-0-lts")}, want: "6.8-0-lts", image: "boot/vmlinuz-lts", wantArch: "amd64"},
+		{name: "no modules.dep", files: map[string][]byte{"lib/modules/6.8/x": nil}, err: ErrNoKernel, says: "kernel package"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			k, err := Find(tree(t, tc.files, tc.links), tc.release, tc.arch)

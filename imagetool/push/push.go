@@ -267,6 +267,8 @@ func (b *built) manifest(o Options, k *kernel.Kernel) catalog.Manifest {
 		Cmdline: o.Cmdline,
 		Root:    catalog.Root{Type: "erofs"},
 		Needs:   catalog.Needs{Memory: Memory(int64(len(b.kernel)), int64(len(b.initrd.Data)), b.initrd.Unpacked)},
+
+		MissingDrivers: b.initrd.Lacks,
 	}
 	for _, f := range b.files {
 		m.Root.Files = append(m.Root.Files, catalog.RootFile{

@@ -6,11 +6,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/inetboot/inetboot/internal/nicdriver"
 )
 
 func TestParseFragment(t *testing.T) {
@@ -87,6 +90,37 @@ func TestCheckConfig(t *testing.T) {
 	}
 }
 
+// drivers lists the options of the network drivers that the other parts of
+// the system believe the medium to have.
+func drivers() []string {
+	var out []string
+	for _, d := range nicdriver.Media() {
+		out = append(out, d.Option)
+	}
+	return out
+}
+
+// TestDriversAreKnown looks for network drivers in the configuration that
+// package nicdriver does not know, by the place where they stand: between the
+// first and the last one that it does.
+func TestDriversAreKnown(t *testing.T) {
+	text := string(fragment)
+	at := func(option string) int { return strings.Index(text, "CONFIG_"+option+"=y") }
+	first, last := len(text), 0
+	for _, o := range drivers() {
+		first, last = min(first, at(o)), max(last, at(o))
+	}
+	// Menus and parts of drivers.
+	other := regexp.MustCompile(`^CONFIG_(NET_VENDOR_\w+|\w*_PHY|USB_USBNET|USB_NET_DRIVERS|ETHERNET|NET_CORE|PHYLIB|MII|8139\w+_\w+|\w+_IO|PCI\w*|USB|USB_SUPPORT)=`)
+	for line := range strings.Lines(text[first:last]) {
+		line = strings.TrimSpace(line)
+		option, on := strings.CutSuffix(line, "=y")
+		if on && !other.MatchString(line) && !slices.Contains(drivers(), strings.TrimPrefix(option, "CONFIG_")) {
+			t.Errorf("%s is not in nicdriver.Media", line)
+		}
+	}
+}
+
 // TestFragmentPromises holds the shipped configuration against what the
 // documentation says the medium can do, so that nobody saves a kilobyte there
 // without noticing.
@@ -102,9 +136,7 @@ func TestFragmentPromises(t *testing.T) {
 		"consoles": {"SERIAL_8250_CONSOLE", "VGA_CONSOLE", "FB_EFI", "FRAMEBUFFER_CONSOLE", "VT_CONSOLE"},
 		"keyboard": {"KEYBOARD_ATKBD", "SERIO_I8042", "USB_HID", "HID_GENERIC", "USB_XHCI_HCD", "USB_EHCI_HCD", "USB_OHCI_HCD", "USB_UHCI_HCD"},
 		"network":  {"INET", "IPV6", "PACKET", "UNIX", "VLAN_8021Q"},
-		"drivers": {"VIRTIO_NET", "E1000", "E1000E", "IGB", "IGC", "R8169", "8139TOO", "8139CP", "TIGON3", "PCNET32", "NE2K_PCI",
-			"SKY2", "ALX", "ATL1C", "FORCEDETH", "VMXNET3", "ENA_ETHERNET",
-			"USB_RTL8152", "USB_NET_AX88179_178A", "USB_NET_CDCETHER", "USB_NET_CDC_NCM", "USB_NET_RNDIS_HOST"},
+		"drivers":  drivers(),
 	} {
 		for _, n := range names {
 			if got := opts["CONFIG_"+n]; got != "y" {

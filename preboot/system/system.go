@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -63,6 +64,16 @@ func RaiseClock(floor time.Time) (bool, error) {
 		return false, fmt.Errorf("set the clock: %w", err)
 	}
 	return true, nil
+}
+
+// Driver returns the name of the driver of a network link, "" if it is not
+// known: virtual links have none.
+func Driver(link string) string {
+	to, err := os.Readlink("/sys/class/net/" + link + "/device/driver")
+	if err != nil {
+		return ""
+	}
+	return filepath.Base(to)
 }
 
 // Reboot restarts the machine. It returns only if that fails.

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/internal/nicdriver"
+	"github.com/inetboot/inetboot/preboot/menu"
+	"github.com/inetboot/inetboot/preboot/system"
+)
+
+// errDriver is wrapped when an image is not started because it would lose the
+// network.
+var errDriver = errors.New("the image's kernel has no driver for this machine's network adapter")
+
+// Answers to the question of confirmDriver, and how many seconds somebody has
+// to give one.
+const (
+	backID       = "back"
+	startID      = "start"
+	driverPause  = 60
+	driverAdvice = "it will not reach its store, unless the cache has all of it; use another adapter, or an image with a kernel that has the driver"
+)
+
+// confirmDriver asks before an image is started whose kernel lacks the driver
+// of the link that this machine is connected over. It returns an error that
+// wraps errDriver if the image is not to be started.
+func (s *session) confirmDriver(ctx context.Context, man *catalog.Manifest) error {
+	c := s.net.Config()
+	if s.store.offline != "" || c == nil {
+		return nil
+	}
+	driver := system.Driver(c.Link)
+	if !slices.ContainsFunc(man.MissingDrivers, func(d string) bool { return nicdriver.Same(d, driver) }) {
+		return nil
+	}
+	text := fmt.Sprintf("kernel %s of %s %s has no driver %s, which %s needs: %s", man.Kernel.Release, man.Name, man.Version, driver, c.Link, driverAdvice)
+	s.say("%s", text)
+	ev := s.ask(ctx, "InetBoot: no driver for the network", text, []menu.Item{
+		{ID: backID, Title: "Back to the menu"},
+		{ID: startID, Title: "Start it all the same"},
+	}, backID, driverPause)
+	if ev.Picked != nil && ev.Picked.ID == startID {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return fmt.Errorf("%w: %s", errDriver, driver)
+}
