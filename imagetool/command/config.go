@@ -103,12 +103,17 @@ func writePrivate(name string, data []byte) error {
 }
 
 // where are the flags that say which store and keys to use.
-type where struct{ to, token, tokenFile, keys, passphraseFile string }
+type where struct {
+	to, token, tokenFile, keys      string
+	passphraseFile                  string
+	s3Endpoint, s3Region, s3Profile string
+}
 
 func (w *where) flags(c *cobra.Command) {
-	c.Flags().StringVar(&w.to, "to", "", "store: a directory, or a server's base URL (default: as init remembered)")
+	c.Flags().StringVar(&w.to, "to", "", "store: a directory, a server's base URL, or s3://bucket/prefix (default: as init remembered)")
 	c.Flags().StringVar(&w.token, "token", "", "a server's token; better in a file, or in $"+tokenVariable)
 	c.Flags().StringVar(&w.tokenFile, "token-file", "", "file with a server's token (default: as init remembered)")
+	w.s3Flags(c)
 	w.keyFlags(c)
 }
 
@@ -116,6 +121,13 @@ func (w *where) flags(c *cobra.Command) {
 func (w *where) keyFlags(c *cobra.Command) {
 	c.Flags().StringVar(&w.keys, "keys", "", "folder of the signing key (default: as init remembered)")
 	c.Flags().StringVar(&w.passphraseFile, "passphrase-file", "", "file with the passphrase of the signing key; - is standard input (default: $"+passphraseVariable+", else asked for on the terminal)")
+}
+
+// s3Flags are the flags of stores in buckets.
+func (w *where) s3Flags(c *cobra.Command) {
+	c.Flags().StringVar(&w.s3Endpoint, "s3-endpoint", "", "base URL of the object store (default: $AWS_ENDPOINT_URL_S3, the profile's, Amazon's)")
+	c.Flags().StringVar(&w.s3Region, "s3-region", "", "region of the bucket (default: $AWS_REGION, the profile's)")
+	c.Flags().StringVar(&w.s3Profile, "s3-profile", "", "profile in ~/.aws (default: $AWS_ACCESS_KEY_ID, then $AWS_PROFILE)")
 }
 
 // resolve fills in what the configuration knows.
@@ -157,6 +169,12 @@ func (w *where) readToken() (string, error) {
 func (w *where) open(create bool) (store.Store, error) {
 	if w.to == "" {
 		return nil, &usageError{errors.New("which store? Name it with --to, or run imagetool init first")}
+	}
+	if w.s3Endpoint != "" || w.s3Region != "" || w.s3Profile != "" {
+		var err error
+		if w.to, err = store.S3Location(w.to, w.s3Endpoint, w.s3Region, w.s3Profile); err != nil {
+			return nil, &usageError{err}
+		}
 	}
 	token := ""
 	if store.IsURL(w.to) {

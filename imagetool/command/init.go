@@ -24,7 +24,7 @@ type initOptions struct {
 func (a *app) initCommand() *cobra.Command {
 	var o initOptions
 	c := &cobra.Command{
-		Use:   "init --to DIR|URL",
+		Use:   "init --to DIR|URL|s3://BUCKET/PREFIX",
 		Short: "Make a signing key and publish an empty catalog",
 		Long: `Init makes a signing key, publishes the trust file and an empty catalog, and
 remembers the store for the commands after it.
@@ -37,6 +37,7 @@ Keep the key folder: without the key, media that trust it cannot be told of
 new images. If the folder has a key already, for instance because another
 store uses it, init refuses to replace it; --use-key goes on with it.`,
 		Example: `  imagetool init --to /srv/inetboot
+  imagetool init --to s3://bucket/prefix --s3-endpoint https://minio.example.org:9000 --s3-region eu-central-1
   imagetool init --to https://boot.example.org/ --token-file /root/token --title "Example Inc."`,
 		Args: args(cobra.NoArgs),
 	}
@@ -51,7 +52,7 @@ store uses it, init refuses to replace it; --use-key goes on with it.`,
 
 func (a *app) runInit(ctx context.Context, o *initOptions) error {
 	if o.to == "" {
-		return &usageError{errors.New("which store? Name a directory or a URL with --to")}
+		return &usageError{errors.New("which store? Name a directory, a URL or s3://bucket/prefix with --to")}
 	}
 	if o.expires <= 0 {
 		return &usageError{errors.New("--expires must be more than 0")}
@@ -72,7 +73,7 @@ func (a *app) runInit(ctx context.Context, o *initOptions) error {
 			*p = abs
 		}
 	}
-	if !store.IsURL(o.to) {
+	if store.IsDir(o.to) {
 		abs, err := filepath.Abs(o.to)
 		if err != nil {
 			return err
@@ -82,6 +83,11 @@ func (a *app) runInit(ctx context.Context, o *initOptions) error {
 	st, err := o.open(true)
 	if err != nil {
 		return err
+	}
+	if bucket, ok := st.(*store.S3); ok {
+		if err := bucket.CheckConditions(ctx); err != nil {
+			return err
+		}
 	}
 	k, err := a.initKeys(ctx, o)
 	if err != nil {

@@ -21,7 +21,7 @@ import (
 // that renaming them does not cross filesystems.
 const tempDir = ".tmp"
 
-// lockFile is locked while the catalog or the trust file is replaced.
+// lockFile is locked while a file is replaced, by the server as well.
 const lockFile = "catalog/.lock"
 
 // staleAfter is the age at which a file in tempDir belongs to a writer that
@@ -239,9 +239,10 @@ func (d *Dir) Read(ctx context.Context, path string, _ []byte, limit int64, acce
 
 // Replace implements Store.
 func (d *Dir) Replace(ctx context.Context, path string, data []byte, tag string) (err error) {
-	if kind, _, ok := storepath.Parse(path); !ok || kind.Immutable() {
-		return fmt.Errorf("replace %s: %w: no such place", path, ErrRejected)
+	if err := replaceable(path, tag); err != nil {
+		return err
 	}
+	kind, _, _ := storepath.Parse(path)
 	final := d.file(path)
 	if err := os.MkdirAll(filepath.Dir(final), 0o755); err != nil {
 		return fmt.Errorf("replace %s: %w", path, full(err))
@@ -260,19 +261,26 @@ func (d *Dir) Replace(ctx context.Context, path string, data []byte, tag string)
 	if now != tag {
 		return fmt.Errorf("replace %s: %w", path, ErrConflict)
 	}
-	tmp, err := d.writeTemp(newReader(data), true)
+	// Marks are about work under way, of which a crash leaves nothing.
+	lasting := kind != storepath.KindMark
+	tmp, err := d.writeTemp(newReader(data), lasting)
 	if err != nil {
 		return fmt.Errorf("replace %s: %w", path, full(err))
 	}
 	// One sync of the whole filesystem instead of one for each block: what
 	// the new catalog names has to be on the disk before the catalog.
-	if err := d.syncAll(); err != nil {
-		_ = os.Remove(tmp)
-		return fmt.Errorf("replace %s: %w", path, full(err))
+	if lasting {
+		if err := d.syncAll(); err != nil {
+			_ = os.Remove(tmp)
+			return fmt.Errorf("replace %s: %w", path, full(err))
+		}
 	}
 	if err := os.Rename(tmp, final); err != nil {
 		_ = os.Remove(tmp)
 		return fmt.Errorf("replace %s: %w", path, full(err))
+	}
+	if !lasting {
+		return nil
 	}
 	return syncDir(filepath.Dir(final))
 }
@@ -280,6 +288,11 @@ func (d *Dir) Replace(ctx context.Context, path string, data []byte, tag string)
 // lock takes the store's lock, waiting for other publishers.
 func (d *Dir) lock(ctx context.Context) (unlock func(), err error) {
 	f, err := os.OpenFile(d.file(lockFile), os.O_CREATE|os.O_RDWR, 0o644)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = os.MkdirAll(filepath.Dir(d.file(lockFile)), 0o755); err == nil {
+			f, err = os.OpenFile(d.file(lockFile), os.O_CREATE|os.O_RDWR, 0o644)
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("lock the store: %w", full(err))
 	}

@@ -121,8 +121,8 @@ func (h *HTTP) Read(ctx context.Context, path string, _ []byte, limit int64, acc
 
 // Replace implements Store.
 func (h *HTTP) Replace(ctx context.Context, path string, data []byte, tag string) error {
-	if kind, _, ok := storepath.Parse(path); !ok || kind.Immutable() {
-		return fmt.Errorf("replace %s: %w: no such place", path, ErrRejected)
+	if err := replaceable(path, tag); err != nil {
+		return err
 	}
 	_, _, err := h.do(ctx, request{
 		what: "replace " + path, method: http.MethodPut, path: path, ctype: "application/json",

@@ -1,6 +1,6 @@
 // Package store writes to the places where images are published: a directory,
-// or a server that takes uploads. Both look the same to readers (see
-// docs/formats.md, Store).
+// a server that takes uploads, or an S3 bucket. All look the same to readers
+// (see docs/formats.md, Store).
 package store
 
 import (
@@ -10,8 +10,10 @@ import (
 	"io"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/inetboot/inetboot/internal/digest"
+	"github.com/inetboot/inetboot/internal/storepath"
 )
 
 // The reasons for which a store does not do what it was asked to. Errors wrap
@@ -29,8 +31,10 @@ var (
 //
 // Immutable files (blocks, indexes, whole files, targets) are written with
 // Put and appear at once and whole, or not at all; a file that is there is
-// never written again. The two that change (catalog and trust) are written
-// with Replace, which succeeds only over the version that the caller has seen.
+// never written again. Those that change (catalog, trust, metadata, marks) are
+// written with Replace, which succeeds only over the version that the caller
+// has seen. Metadata with a version in the name are created with Replace and
+// an empty tag: of two publishers one gets ErrConflict.
 type Store interface {
 	// Missing returns those of paths that Put would have to write, in their
 	// order. There is no limit to their number.
@@ -41,15 +45,25 @@ type Store interface {
 	// not change until Put returns.
 	Put(ctx context.Context, path string, body io.ReaderAt, size int64) error
 
-	// Load returns the file at path and its version tag. The error wraps
+	// Load returns the file at path and its version tag. No cache answers. The error wraps
 	// ErrNotExist if there is none.
 	Load(ctx context.Context, path string, limit int64) (data []byte, tag string, err error)
 
 	// Replace stores data at a path that changes. tag is what Load returned,
 	// or "" if there was nothing. Before it returns, everything that was Put
-	// is as safe as the store can make it. The error wraps ErrConflict if
-	// the tag is no longer right.
+	// is as safe as the store can make it, but for marks. The error wraps
+	// ErrConflict if the tag is no longer right, or if path is versioned
+	// metadata and tag is not "". When it returns another error, the file
+	// may have been replaced or not.
 	Replace(ctx context.Context, path string, data []byte, tag string) error
+
+	// List calls each for every file of a kind, in no order, with files that
+	// come or go meanwhile or without them. It ends with each's error.
+	List(ctx context.Context, kind storepath.Kind, each func(Info) error) error
+
+	// Remove removes files. What is not there is no error. Catalog and trust
+	// file are refused with ErrRejected.
+	Remove(ctx context.Context, paths []string) error
 
 	// PutPack stores the size bytes of body as the boot pack of a manifest, in
 	// the place of the one that is there. The error wraps ErrRejected if it is
@@ -73,15 +87,25 @@ type Store interface {
 	String() string
 }
 
-// Open returns the store at location: a base URL with http or https, or a
-// directory, which is made when it is missing and create is set. token
-// authorises uploads to a server.
+// Info is what a store knows of a file.
+type Info struct {
+	Path string    `json:"path"`
+	Size int64     `json:"size"`
+	Time time.Time `json:"time"` // when it was written, by the store's clock
+}
+
+// Open returns the store at location: a base URL with http or https, a bucket
+// (see [NewS3]), or a directory, which is made when it is missing and create is
+// set. token authorises uploads to a server.
 func Open(location, token string, create bool) (Store, error) {
 	if IsURL(location) {
 		return NewHTTP(location, token)
 	}
+	if IsS3(location) {
+		return NewS3(location)
+	}
 	if u, err := url.Parse(location); err == nil && len(u.Scheme) > 1 && strings.Contains(location, "://") {
-		return nil, fmt.Errorf("store %q: want a directory or a URL with http:// or https://", location)
+		return nil, fmt.Errorf("store %q: want a directory, s3://bucket/prefix, or a URL with http:// or https://", location)
 	}
 	return NewDir(location, create)
 }
@@ -89,4 +113,31 @@ func Open(location, token string, create bool) (Store, error) {
 // IsURL tells whether location names a server, not a directory.
 func IsURL(location string) bool {
 	return strings.HasPrefix(location, "http://") || strings.HasPrefix(location, "https://")
+}
+
+// IsS3 tells whether location names a bucket.
+func IsS3(location string) bool { return strings.HasPrefix(location, "s3://") }
+
+// IsDir tells whether location names a directory.
+func IsDir(location string) bool { return !IsURL(location) && !IsS3(location) }
+
+// replaceable returns nil if Replace may write path over a file with tag.
+func replaceable(path, tag string) error {
+	kind, _, ok := storepath.Parse(path)
+	if !ok || !kind.Replaceable() {
+		return fmt.Errorf("replace %s: %w: no such place", path, ErrRejected)
+	}
+	if storepath.Versioned(path) && tag != "" {
+		return fmt.Errorf("replace %s: %w: a version is written once", path, ErrConflict)
+	}
+	return nil
+}
+
+// removable returns nil if Remove may remove path.
+func removable(path string) error {
+	kind, _, ok := storepath.Parse(path)
+	if !ok || kind == storepath.KindCatalog || kind == storepath.KindTrust {
+		return fmt.Errorf("remove %s: %w: nothing that can be removed", path, ErrRejected)
+	}
+	return nil
 }

@@ -50,7 +50,7 @@ func TestImports(t *testing.T) {
 			if folder == "iso" && strings.HasPrefix(imp, module+"internal/") && imp != module+"internal/site" {
 				t.Errorf("%s imports %s; iso may import internal/site", f[0], imp)
 			}
-			for _, harness := range []string{"vmtest", "testbed", "debianroot", "demo", "boottest", "bench", "faultdisk", "faulttest", "mirror/mirrortest", "slowline"} {
+			for _, harness := range []string{"vmtest", "testbed", "debianroot", "demo", "boottest", "bench", "faultdisk", "faulttest", "mirror/mirrortest", "s3test", "slowline"} {
 				if imp == module+"internal/"+harness {
 					t.Errorf("%s imports %s, which is for tests and demonstrations", f[0], imp)
 				}

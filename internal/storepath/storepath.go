@@ -1,13 +1,16 @@
 // Package storepath knows where things lie in a store. Paths are relative to
 // the store's base URL or folder, always with forward slashes.
 //
-//	catalog/catalog.json               the newest signed catalog; the only file that is ever replaced
+//	catalog/catalog.json               the newest signed catalog
 //	catalog/trust.json                 the publisher's public keys, for people; media carry their own copy
+//	catalog/<name>.json                metadata of a signed repository that is replaced: timestamp.json
+//	catalog/<n>.<name>.json            metadata with a version number, written once: 7.targets.json
 //	catalog/targets/<dir>/<sha256>.<base>   menu and manifests, named as in TUF 1.0 consistent snapshots
 //	indexes/<sha256>                   one for each file of a root
 //	blocks/<2 hex>/<sha256>            one zstd frame; the name is the hash of the plain bytes
 //	files/<sha256>                     kernels, initrds, whole
 //	packs/<sha256 of the manifest>     optional
+//	marks/<name>.json                  what publishers are at: pushes and collections under way
 package storepath
 
 import (
@@ -35,6 +38,29 @@ func File(d digest.SHA256) string { return "files/" + d.String() }
 // Pack returns the path of the boot pack of the manifest that hashes to d.
 func Pack(d digest.SHA256) string { return "packs/" + d.String() }
 
+// Metadata returns the path of metadata with the given name, such as
+// "timestamp" or "7.targets".
+func Metadata(name string) string { return "catalog/" + name + ".json" }
+
+// Mark returns the path of a mark with the given name.
+func Mark(name string) string { return "marks/" + name + ".json" }
+
+// Versioned tells whether p is metadata with a version number in its name,
+// which is written once and never replaced.
+func Versioned(p string) bool {
+	name, ok := strings.CutPrefix(p, "catalog/")
+	n, rest, found := strings.Cut(name, ".")
+	if !ok || !found || n == "" || rest == "json" {
+		return false
+	}
+	for _, c := range []byte(n) {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return true
+}
+
 // Target returns the path of a catalog target, such as "menu.json" or
 // "images/debian/12/amd64.json", whose bytes hash to d.
 func Target(name string, d digest.SHA256) string {
@@ -54,12 +80,21 @@ const (
 	KindBlock   Kind = "block"
 	KindFile    Kind = "file"
 	KindPack    Kind = "pack"
+
+	KindMetadata Kind = "metadata" // catalog/<name>.json, with or without a version number
+	KindMark     Kind = "mark"
 )
 
 // Immutable tells whether files of this kind never change once they exist.
 // Packs are hints that may be rebuilt.
 func (k Kind) Immutable() bool {
 	return k == KindTarget || k == KindIndex || k == KindBlock || k == KindFile
+}
+
+// Replaceable tells whether files of this kind are written by
+// compare-and-swap: who writes says which version was read before.
+func (k Kind) Replaceable() bool {
+	return k == KindCatalog || k == KindTrust || k == KindMetadata || k == KindMark
 }
 
 // MaxName bounds the length of a target's name, in bytes.
@@ -92,7 +127,15 @@ func Parse(p string) (kind Kind, sum digest.SHA256, ok bool) {
 			return "", digest.SHA256{}, false
 		}
 		return map[string]Kind{"indexes": KindIndex, "files": KindFile, "packs": KindPack}[first], sum, true
+	case "marks":
+		if name, found := strings.CutSuffix(rest, ".json"); found && ValidElement(name) {
+			return KindMark, sum, true
+		}
+		return "", sum, false
 	case "catalog":
+		if name, found := strings.CutSuffix(rest, ".json"); found && ValidElement(name) {
+			return KindMetadata, sum, true
+		}
 		name, found := strings.CutPrefix(rest, "targets/")
 		if !found {
 			return "", sum, false
@@ -138,4 +181,30 @@ func ValidElement(s string) bool {
 		}
 	}
 	return true
+}
+
+// Prefix returns the folder, with a slash at its end, that has all files of a
+// kind. Metadata share theirs with the targets.
+func (k Kind) Prefix() string {
+	switch k {
+	case KindBlock:
+		return "blocks/"
+	case KindIndex:
+		return "indexes/"
+	case KindFile:
+		return "files/"
+	case KindPack:
+		return "packs/"
+	case KindTarget:
+		return "catalog/targets/"
+	case KindMark:
+		return "marks/"
+	}
+	return "catalog/"
+}
+
+// Compare orders paths as a walk through their folders does: element by
+// element.
+func Compare(a, b string) int {
+	return strings.Compare(strings.ReplaceAll(a, "/", "\x00"), strings.ReplaceAll(b, "/", "\x00"))
 }

@@ -21,6 +21,9 @@ func TestRoundTrip(t *testing.T) {
 		{File(d), KindFile, d},
 		{Pack(d), KindPack, d},
 		{Target("menu.json", d), KindTarget, d},
+		{Metadata("timestamp"), KindMetadata, digest.SHA256{}},
+		{Metadata("7.targets"), KindMetadata, digest.SHA256{}},
+		{Mark("push-0a"), KindMark, digest.SHA256{}},
 		{Target("images/debian/12/amd64.json", d), KindTarget, d},
 	} {
 		kind, sum, ok := Parse(tt.path)
@@ -37,7 +40,7 @@ func TestParseRefuses(t *testing.T) {
 		other = "11"
 	}
 	for _, p := range []string{
-		"", "/", "catalog", "catalog/", "catalog/x.json", "catalog/../catalog/catalog.json", "/catalog/catalog.json",
+		"", "/", "catalog", "catalog/", "catalog/.json", "catalog/a/b.json", "catalog/.lock", "marks/x", "marks/.json", "marks/a/b.json", "catalog/../catalog/catalog.json", "/catalog/catalog.json",
 		"files/", "files/" + h[1:], "files/" + h + "0", "files/" + strings.ToUpper(h), "files/" + h + "/", "files//" + h, "other/" + h,
 		"blocks/" + h, "blocks/" + other + "/" + h, "blocks/" + h[:2] + "/" + h + "/x", "blocks//" + h,
 		"catalog/targets/" + h, "catalog/targets/" + h + ".", "catalog/targets/../" + h + ".x", "catalog/targets/a/../" + h + ".x",
@@ -61,10 +64,10 @@ func TestValidElement(t *testing.T) {
 	}
 }
 
-// Whatever Parse takes is a clean relative path below one of four folders.
+// Whatever Parse takes is a clean relative path below one of the folders.
 func FuzzParse(f *testing.F) {
 	d := digest.Of([]byte("x"))
-	for _, s := range []string{Catalog, Block(d), Index(d), Target("a/b.json", d), "../x", "files/" + d.String() + "/.."} {
+	for _, s := range []string{Catalog, Block(d), Index(d), Target("a/b.json", d), Metadata("1.root"), Mark("gc"), "../x", "files/" + d.String() + "/.."} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, p string) {
@@ -77,8 +80,22 @@ func FuzzParse(f *testing.F) {
 				t.Errorf("Parse(%q) = %v; it has the element %q", p, kind, el)
 			}
 		}
+		if !strings.HasPrefix(p, kind.Prefix()) {
+			t.Errorf("Parse(%q) = %v; it is not below %s", p, kind, kind.Prefix())
+		}
 		if kind.Immutable() && !strings.Contains(p, sum.String()) {
 			t.Errorf("Parse(%q) = %v %v; the hash is not in the path", p, kind, sum)
 		}
 	})
+}
+
+func TestVersioned(t *testing.T) {
+	for p, want := range map[string]bool{
+		Metadata("1.root"): true, Metadata("20.a.b"): true,
+		Metadata("timestamp"): false, Metadata("1"): false, Metadata("v1.root"): false, Catalog: false, Mark("1.x"): false,
+	} {
+		if got := Versioned(p); got != want {
+			t.Errorf("Versioned(%q) = %v; want %v", p, got, want)
+		}
+	}
 }

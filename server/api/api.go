@@ -5,6 +5,7 @@ package api
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -24,6 +25,9 @@ import (
 	"github.com/inetboot/inetboot/server/boots"
 	"github.com/inetboot/inetboot/server/store"
 )
+
+// immutable is the Cache-Control of files that never change.
+const immutable = "public, max-age=31536000, immutable"
 
 // maxPaths is how many paths one question for missing files may have.
 const maxPaths = 10000
@@ -66,6 +70,8 @@ func New(o Options) http.Handler {
 	e.GET("/healthz", a.health)
 	e.GET("/metrics", echo.WrapHandler(promhttp.HandlerFor(a.metrics.registry, promhttp.HandlerOpts{})))
 	e.POST("/api/v1/missing", a.missing, a.publisher)
+	e.POST("/api/v1/list", a.list, a.publisher)
+	e.POST("/api/v1/remove", a.remove, a.publisher)
 	e.POST("/"+pack.ReportPath, a.boot)
 	e.GET("/"+pack.ReportPath+"/:manifest", a.bootSummary, a.publisher)
 	e.DELETE("/packs/:manifest", a.removePack, a.publisher)
@@ -113,13 +119,16 @@ func (a *api) get(c echo.Context) error {
 		return err
 	}
 	switch kind {
-	case storepath.KindCatalog, storepath.KindTrust:
+	case storepath.KindCatalog, storepath.KindTrust, storepath.KindMetadata, storepath.KindMark:
 		data, err := a.store.Read(p, catalog.MaxCatalog)
 		if err != nil {
 			return err
 		}
 		h.Set("Content-Type", "application/json")
 		h.Set("Cache-Control", "no-cache")
+		if storepath.Versioned(p) {
+			h.Set("Cache-Control", immutable)
+		}
 		h.Set("ETag", etag(digest.Of(data)))
 		http.ServeContent(c.Response().Writer, r, "", time.Time{}, strings.NewReader(string(data)))
 		return nil
@@ -136,7 +145,7 @@ func (a *api) get(c echo.Context) error {
 		h.Set("Content-Type", "application/octet-stream")
 		h.Set("ETag", etag(sum))
 	}
-	h.Set("Cache-Control", "public, max-age=31536000, immutable")
+	h.Set("Cache-Control", immutable)
 	// The recorder itself, not Echo's wrapper, so that the kernel copies the
 	// file to the socket.
 	http.ServeContent(c.Response().Writer, r, "", time.Time{}, f)
@@ -174,7 +183,7 @@ func (a *api) put(c echo.Context) error {
 	return c.NoContent(http.StatusNoContent)
 }
 
-// replace handles the two files that change, by compare-and-swap: two
+// replace handles the files that change, by compare-and-swap: two
 // publishers who start from the same catalog cannot both succeed.
 func (a *api) replace(c echo.Context, p string, kind storepath.Kind) error {
 	r := c.Request()
@@ -198,13 +207,16 @@ func (a *api) replace(c echo.Context, p string, kind storepath.Kind) error {
 	if err != nil {
 		return putError(err)
 	}
-	if kind == storepath.KindCatalog {
+	switch kind {
+	case storepath.KindCatalog:
 		err = a.store.Publish(old, data, a.now())
-	} else {
+	case storepath.KindTrust:
 		err = a.store.Replace(p, old, data, func([]byte) error {
 			_, err := catalog.ParseTrust(data)
 			return err
 		})
+	default:
+		err = a.store.Replace(p, old, data, func([]byte) error { return object(data) })
 	}
 	if err != nil {
 		a.metrics.uploads.WithLabelValues(string(kind), "refused").Inc()
@@ -213,6 +225,15 @@ func (a *api) replace(c echo.Context, p string, kind storepath.Kind) error {
 	a.metrics.uploads.WithLabelValues(string(kind), "stored").Inc()
 	c.Response().Header().Set("ETag", etag(digest.Of(data)))
 	return c.NoContent(http.StatusNoContent)
+}
+
+// object returns nil if data is a JSON object.
+func object(data []byte) error {
+	var o map[string]json.RawMessage
+	if err := json.Unmarshal(data, &o); err != nil {
+		return fmt.Errorf("%w: want a JSON object: %w", store.ErrMalformed, err)
+	}
+	return nil
 }
 
 func (a *api) missing(c echo.Context) error {

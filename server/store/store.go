@@ -247,14 +247,18 @@ func (d *Dir) place(tmp, p string) error {
 	return nil
 }
 
-// Replace writes the catalog or the trust file, if what is there still has
-// the hash old; a zero hash means that there must be nothing. judge is called
-// with the present contents, nil for none, while nobody else can replace.
-// Blocks and everything else are forced to the disk first.
+// Replace writes the catalog, the trust file, metadata or a mark, if what is
+// there still has the hash old; a zero hash means that there must be nothing.
+// judge is called with the present contents, nil for none, while nobody else
+// can replace. Blocks and everything else are forced to the disk first, but
+// not for marks.
 func (d *Dir) Replace(p string, old digest.SHA256, data []byte, judge func(old []byte) error) error {
 	kind, _, ok := storepath.Parse(p)
-	if !ok || kind != storepath.KindCatalog && kind != storepath.KindTrust {
+	if !ok || !kind.Replaceable() {
 		return fmt.Errorf("%s: %w", p, ErrNoPlace)
+	}
+	if storepath.Versioned(p) && !old.IsZero() {
+		return fmt.Errorf("%s: %w: a version is written once", p, ErrConflict)
 	}
 	d.replace.Lock()
 	defer d.replace.Unlock()
@@ -287,8 +291,14 @@ func (d *Dir) Replace(p string, old digest.SHA256, data []byte, judge func(old [
 	if _, err := tmp.Write(data); err != nil {
 		return diskError(p, err)
 	}
+	if err := tmp.Chmod(0o644); err != nil {
+		return diskError(p, err)
+	}
+	if kind == storepath.KindMark { // about work under way, of which a crash leaves nothing
+		return d.place(tmp.Name(), p)
+	}
 	// One sync for all blocks that came before, and for this file.
-	if err := errors.Join(tmp.Chmod(0o644), tmp.Sync(), d.mark.clear(d.sync)); err != nil {
+	if err := errors.Join(tmp.Sync(), d.mark.clear(d.sync)); err != nil {
 		return diskError(p, err)
 	}
 	if err := d.place(tmp.Name(), p); err != nil {
@@ -308,10 +318,11 @@ func (d *Dir) Replace(p string, old digest.SHA256, data []byte, judge func(old [
 // lock takes the lock that publishers who write into the folder themselves
 // take, too.
 func (d *Dir) lock(p string) (unlock func(), err error) {
-	if err := d.root.MkdirAll(path.Dir(p), 0o755); err != nil {
+	const lockFile = "catalog/.lock"
+	if err := d.root.MkdirAll(path.Dir(lockFile), 0o755); err != nil {
 		return nil, diskError(p, err)
 	}
-	f, err := d.root.OpenFile(path.Join(path.Dir(p), ".lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	f, err := d.root.OpenFile(lockFile, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return nil, diskError(p, err)
 	}

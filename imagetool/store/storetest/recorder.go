@@ -7,6 +7,7 @@ import (
 
 	"github.com/inetboot/inetboot/imagetool/store"
 	"github.com/inetboot/inetboot/internal/digest"
+	"github.com/inetboot/inetboot/internal/storepath"
 )
 
 var timeZero time.Time
@@ -50,6 +51,9 @@ func (r *recorder) Replace(_ context.Context, path string, data []byte, _ string
 	r.files[path] = data
 	return nil
 }
+
+func (r *recorder) List(context.Context, storepath.Kind, func(store.Info) error) error { return nil }
+func (r *recorder) Remove(context.Context, []string) error                             { return nil }
 
 func (r *recorder) PutPack(context.Context, digest.SHA256, io.ReaderAt, int64) error {
 	return store.ErrRejected

@@ -38,6 +38,9 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	t.Run("replace at once", func(t *testing.T) { testReplaceAtOnce(t, open(t)) })
 	t.Run("many at once", func(t *testing.T) { testParallel(t, open(t)) })
 	t.Run("packs", func(t *testing.T) { testPacks(t, open(t)) })
+	t.Run("metadata", func(t *testing.T) { testMetadata(t, open(t)) })
+	t.Run("metadata at once", func(t *testing.T) { testMetadataAtOnce(t, open(t)) })
+	t.Run("list and remove", func(t *testing.T) { testList(t, open(t)) })
 	t.Run("cancelled", func(t *testing.T) { testCancelled(t, open(t)) })
 }
 
