@@ -24,7 +24,7 @@ type File struct {
 
 // stream is where a sequential reader is.
 type stream struct {
-	start   int // block that it began with
+	read    int // blocks that it has read
 	next    int // block that it wants next
 	planned int // blocks before this one have been asked for
 	used    uint64
@@ -188,9 +188,9 @@ type readerAt struct {
 func (r readerAt) ReadAt(p []byte, off int64) (int, error) { return r.f.ReadAt(r.ctx, p, off) }
 
 // readAhead asks for the blocks behind last if this looks like a sequential
-// reader: as many as it has read so far. So what a reader of one file among
-// others leaves unread is no more than what it has read, while one who reads
-// all of it soon has as many fetches under way as a long line needs.
+// reader: half as many as it has read so far. Files lie side by side, and most
+// readers end with theirs, so what they leave unread stays small; who reads on
+// soon has as many fetches under way as a long line needs.
 func (f *File) readAhead(first, last int) {
 	depth := f.b.opt.Ahead
 	if depth <= 0 {
@@ -203,7 +203,7 @@ func (f *File) readAhead(first, last int) {
 	for i := range f.streams {
 		c := &f.streams[i]
 		// The kernel's own read-ahead arrives a little out of order.
-		if c.used > 0 && first >= c.next-3 && first <= c.next+min(depth, 8) {
+		if c.used > 0 && first >= c.next-min(c.read, 8) && first <= max(c.next, min(c.planned, c.next+8)) {
 			s = c
 			break
 		}
@@ -212,14 +212,15 @@ func (f *File) readAhead(first, last int) {
 		}
 	}
 	if s == nil {
-		*oldest = stream{start: first, next: last + 1, planned: last + 1, used: f.clock}
+		*oldest = stream{read: last + 1 - first, next: last + 1, planned: last + 1, used: f.clock}
 		f.mu.Unlock()
 		return
 	}
 	s.used = f.clock
+	s.read += max(0, last+1-max(first, s.next))
 	s.next = max(s.next, last+1)
 	from := max(s.planned, s.next)
-	to := min(s.next+min(depth, s.next-s.start), f.x.Len())
+	to := min(s.next+min(depth, s.read/2), f.x.Len())
 	s.planned = max(from, to)
 	f.mu.Unlock()
 	for i := from; i < to; i++ {
