@@ -18,7 +18,7 @@ import (
 
 // PackStatus is what became of the boot pack.
 type PackStatus struct {
-	State   string `json:"state"`   // none, streaming, done, failed
+	State   string `json:"state"`   // none, streaming, done, failed, cached
 	Records int    `json:"records"` // that it announces
 	Read    int    `json:"read"`    // that have come
 	Foreign int    `json:"foreign"` // of these, those that are not of this root
@@ -47,6 +47,8 @@ func (r *Root) Pack(ctx context.Context) {
 			p.State = "done"
 		case errors.Is(err, mirror.ErrNotFound):
 			p.State = "none"
+		case errors.Is(err, errCached):
+			p.State = "cached"
 		default:
 			p.State, p.Error = "failed", err.Error()
 		}
@@ -54,6 +56,8 @@ func (r *Root) Pack(ctx context.Context) {
 	switch {
 	case errors.Is(err, mirror.ErrNotFound):
 		r.log.Debug("the store has no boot pack for this image")
+	case errors.Is(err, errCached):
+		r.log.Debug("the cache has what the boot pack brings")
 	case err != nil && ctx.Err() == nil:
 		r.log.Warn("the boot pack is of no use: blocks are fetched one by one", "error", err)
 	}
@@ -61,6 +65,13 @@ func (r *Root) Pack(ctx context.Context) {
 
 // ReleasePack lets go of what the pack brought and nobody wanted.
 func (r *Root) ReleasePack() { r.blocks.Release() }
+
+// errCached ends a pack whose blocks are in the cache on the disk.
+var errCached = errors.New("the cache has it")
+
+// sample is how many records at a pack's beginning show whether the cache has
+// the pack, which then is not worth the line.
+const sample = 32
 
 func (r *Root) streamPack(ctx context.Context) error {
 	body, _, err := r.o.Mirrors.Stream(ctx, storepath.Pack(r.o.Image.Manifest), pack.MaxBytes)
@@ -75,8 +86,14 @@ func (r *Root) streamPack(ctx context.Context) error {
 	}
 	find := r.byHash()
 	r.setPack(func(p *PackStatus) { p.State, p.Records = "streaming", pr.Header().Records })
+	// A cache that has been filled in this boot only knows what the readers
+	// had already; the pack's other blocks are wanted.
+	filled := r.cachedAtStart >= int64(pr.Header().Records)
 	var buf []byte
-	for {
+	for n, known := 0, 0; ; n++ {
+		if filled && n == sample && known >= sample-1 {
+			return errCached
+		}
 		rec, err := pr.Next()
 		if errors.Is(err, io.EOF) {
 			return nil
@@ -93,6 +110,9 @@ func (r *Root) streamPack(ctx context.Context) error {
 		})
 		if !ok || rec.StoredLen > block.MaxStored(e.PlainLen) {
 			continue
+		}
+		if r.o.Cache != nil && r.o.Cache.Has(rec.SHA256) {
+			known++
 		}
 		if cap(buf) < rec.StoredLen {
 			buf = make([]byte, max(rec.StoredLen, 256<<10))

@@ -69,6 +69,8 @@ type Root struct {
 	opened  time.Time
 	proc    *os.File // /proc/self/status; nil where there is none
 
+	cachedAtStart int64 // blocks in the cache
+
 	mu    sync.Mutex
 	pack  PackStatus
 	fill  FillStatus
@@ -99,6 +101,7 @@ func Open(ctx context.Context, o Options) (*Root, error) {
 	ro.Logger = o.Logger
 	if o.Cache != nil {
 		ro.Cache, ro.Keep = o.Cache, r.keep
+		r.cachedAtStart = int64(o.Cache.Stats().Blocks)
 	}
 	r.blocks = read.New(r.store, ro)
 	if f, err := os.Open("/proc/self/status"); err == nil {

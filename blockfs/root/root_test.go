@@ -494,6 +494,44 @@ func TestPacks(t *testing.T) {
 	}
 }
 
+// TestPackThatTheCacheHas streams a pack into a cache; the next boot ends it
+// after a few blocks.
+func TestPackThatTheCacheHas(t *testing.T) {
+	im := newImage(t, 24<<20)
+	entries, stored := im.blocks(t)
+	good := packOf(t, im, entries, stored)
+	files := im.handler()
+	srv := mirrortest.Serve(t, http.HandlerFunc(func(w http.ResponseWriter, q *http.Request) {
+		if q.URL.Path == "/"+storepath.Pack(im.name.Manifest) {
+			w.Header().Set("Content-Length", fmt.Sprint(len(good)))
+			w.Write(good)
+			return
+		}
+		files.ServeHTTP(w, q)
+	}))
+	dir := t.TempDir()
+	boot := func() root.PackStatus {
+		t.Helper()
+		c := openCache(t, dir, cache.Options{Quota: 200 << 20})
+		r := im.open(t, root.Options{Mirrors: client(t, srv.URL), Cache: c, Read: read.Options{Ahead: -1}})
+		var wg sync.WaitGroup
+		wg.Go(func() { r.Pack(t.Context()) })
+		im.check(t, r)
+		wg.Wait()
+		r.Close()
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return r.Status().Pack
+	}
+	if p := boot(); p.State != "done" || p.Read != len(entries) {
+		t.Errorf("first boot: pack = %+v; want all %d records", p, len(entries))
+	}
+	if p := boot(); p.State != "cached" || p.Read >= len(entries) || p.Error != "" {
+		t.Errorf("second boot: pack = %+v; want only a few of %d records", p, len(entries))
+	}
+}
+
 // TestBootReport reads some blocks, waits until the boot is over, and looks at
 // the report; the pack that is built of it has just these blocks.
 func TestBootReport(t *testing.T) {
