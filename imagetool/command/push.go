@@ -22,9 +22,11 @@ func (a *app) pushCommand() *cobra.Command {
 	var o pushOptions
 	c := &cobra.Command{
 		Use:   "push SOURCE --name NAME --version VERSION",
-		Short: "Publish the operating system in a directory or a tarball",
-		Long: `Push publishes the operating system in SOURCE: a directory, or a tarball (plain,
-gzip, bzip2, xz or zstd). It finds the kernel and its modules in it, writes the
+		Short: "Publish the operating system in a directory, an archive or an image",
+		Long: `Push publishes the operating system in SOURCE: a directory; a tarball (plain,
+gzip, bzip2, xz or zstd); an image of a filesystem (ext2/3/4, squashfs, EROFS) or
+a disk (raw or qcow2), of which it finds the partition with the root; or the ISO
+image of a live system (Debian live, Ubuntu, Fedora, Arch, Knoppix). It finds the kernel and its modules in it, writes the
 root filesystem as blocks, sends those that the store lacks, and adds an entry
 to the menu. The first image becomes the menu's default.
 
@@ -34,6 +36,8 @@ not sent again. Pushing the same content again changes nothing; other content
 under the same name and version is refused without --replace.`,
 		Example: `  imagetool push ./rootfs --name debian --version 12 --cmdline "console=tty0 console=ttyS0"
   imagetool push rootfs.tar.zst --name debian --version 12.8 --title "Debian 12.8" --default
+  imagetool push debian-12-genericcloud-amd64.qcow2 --name cloud --version 12
+  imagetool push live.iso --as-is --name live --version 12
   imagetool push / --name thismachine --version 1 --to https://boot.example.org/`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -56,6 +60,8 @@ under the same name and version is refused without --replace.`,
 	}
 	f.StringVar(&o.Program, "blockfs", "", "the blockfs program (default: beside imagetool, then in $PATH)")
 	f.IntVar(&o.Level, "level", block.DefaultLevel, "zstd level of blocks, 1 to 22")
+	f.BoolVar(&o.AsIs, "as-is", false, "push the filesystem of an image as it is, instead of what is in it")
+	f.IntVar(&o.Partition, "partition", 0, "partition of a disk that has the root (default: found)")
 	f.BoolVar(&o.Default, "default", false, "make it the menu's default")
 	f.BoolVar(&o.Replace, "replace", false, "replace an image of the same name and version")
 	f.StringVar(&o.TempDir, "tmp", "", "folder for temporary files (default $TMPDIR or /var/tmp)")
@@ -77,6 +83,9 @@ func (a *app) runPush(ctx context.Context, o *pushOptions) error {
 	}
 	if o.Level < 1 || o.Level > 22 {
 		return &usageError{errors.New("--level must be between 1 and 22")}
+	}
+	if o.Partition < 0 {
+		return &usageError{errors.New("--partition must be 1 or more")}
 	}
 	if o.Lifetime < 0 {
 		return &usageError{errors.New("--expires must be more than 0")}

@@ -38,9 +38,10 @@ type Result struct {
 }
 
 // Build returns the initramfs for the kernel k of the tree t, with program as
-// /init. Equal input gives equal bytes.
-func Build(ctx context.Context, t *source.Tree, k *kernel.Kernel, program []byte) (*Result, error) {
-	b := &builder{tree: t, kernel: k, have: make(map[string]bool)}
+// /init, for a root of the type filesystem, as in mount(2). Equal input gives
+// equal bytes.
+func Build(ctx context.Context, t *source.Tree, k *kernel.Kernel, program []byte, filesystem string) (*Result, error) {
+	b := &builder{tree: t, kernel: k, filesystem: filesystem, have: make(map[string]bool)}
 	if err := b.readIndexes(ctx); err != nil {
 		return nil, err
 	}
@@ -101,11 +102,12 @@ func compressor(w io.Writer, k *kernel.Kernel) (io.WriteCloser, error) {
 }
 
 type builder struct {
-	tree   *source.Tree
-	kernel *kernel.Kernel
-	mods   *Modules
-	idx    *indexes
-	loaded map[string]loadedModule // by path
+	tree       *source.Tree
+	kernel     *kernel.Kernel
+	filesystem string // of the root
+	mods       *Modules
+	idx        *indexes
+	loaded     map[string]loadedModule // by path
 
 	cpio cpio.RecordWriter
 	ino  uint64
@@ -144,7 +146,7 @@ func (b *builder) check() error {
 	lacks := func(names []string) []string {
 		return slices.DeleteFunc(slices.Clone(names), b.mods.Has)
 	}
-	if missing := lacks(mustHave); len(missing) > 0 {
+	if missing := lacks(append([]string{b.filesystem}, mustHave...)); len(missing) > 0 {
 		return fmt.Errorf("%w: %s has neither built in nor as a module: %s", ErrKernel, b.kernel.Release, strings.Join(missing, ", "))
 	}
 	if b.res.Lacks = lacks(mediaDrivers()); len(b.res.Lacks) > 0 {
@@ -173,7 +175,7 @@ func (b *builder) modules() []string {
 	for _, n := range b.mods.Under(leftOut...) {
 		drop[n] = true
 	}
-	names := slices.Concat(essential, network, storage)
+	names := slices.Concat([]string{b.filesystem}, essential, network, storage)
 	for _, n := range b.mods.Under(networkFolders...) {
 		if !drop[n] {
 			names = append(names, n)

@@ -35,7 +35,7 @@ func build(t *testing.T, dir string) (*initramfs.Result, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return initramfs.Build(context.Background(), tree, k, []byte("\x7fELF program"))
+	return initramfs.Build(context.Background(), tree, k, []byte("\x7fELF program"), "erofs")
 }
 
 // unpack returns the files of an archive.
@@ -121,7 +121,7 @@ func TestBuild(t *testing.T) {
 		base + "kernel/drivers/net/ethernet/realtek/", base + "kernel/drivers/net/ethernet/realtek/r8169.ko",
 		base + "kernel/drivers/net/net_failover.ko", base + "kernel/drivers/net/phy/", base + "kernel/drivers/net/phy/realtek.ko",
 		base + "kernel/drivers/net/virtio_net.ko",
-		base + "kernel/fs/", base + "kernel/fs/erofs/", base + "kernel/fs/erofs/erofs.ko", base + "kernel/fs/fuse/", base + "kernel/fs/fuse/fuse.ko",
+		base + "kernel/fs/", base + "kernel/fs/ext4/", base + "kernel/fs/ext4/ext4.ko", base + "kernel/fs/squashfs/", base + "kernel/fs/squashfs/squashfs.ko", base + "kernel/fs/erofs/", base + "kernel/fs/erofs/erofs.ko", base + "kernel/fs/fuse/", base + "kernel/fs/fuse/fuse.ko",
 		base + "kernel/fs/overlayfs/", base + "kernel/fs/overlayfs/overlay.ko", base + "kernel/lib/", base + "kernel/lib/libcrc32c.ko",
 		base + "modules.alias", base + "modules.builtin", base + "modules.dep", base + "modules.softdep",
 		"proc/", "run/", "sys/", "tmp/",
@@ -142,8 +142,8 @@ func TestBuild(t *testing.T) {
 	if len(res.Data)%4 != 0 {
 		t.Errorf("length %d is no multiple of 4", len(res.Data))
 	}
-	if res.Modules != 11 || res.Firmware != 1 {
-		t.Errorf("Modules, Firmware = %d, %d; want 11, 1", res.Modules, res.Firmware)
+	if res.Modules != 13 || res.Firmware != 1 {
+		t.Errorf("Modules, Firmware = %d, %d; want 13, 1", res.Modules, res.Firmware)
 	}
 	if slices.Contains(res.Lacks, "r8169") || !slices.Contains(res.Lacks, "tg3") {
 		t.Errorf("Lacks = %v; want tg3 and not r8169 among them", res.Lacks)

@@ -4,16 +4,16 @@ package initramfs
 // over a wired network, and the cache on a disk, and to mount the root from
 // there.
 
-// essential are the modules without which a root cannot be mounted. The
-// crc32c providers are soft dependencies of libcrc32c, which some kernels do
+// essential are the modules without which a root cannot be mounted, beside
+// that of its filesystem. The crc32c providers are soft dependencies of libcrc32c, which some kernels do
 // not list.
 var essential = []string{
-	"fuse", "loop", "erofs", "overlay", "libcrc32c", "crc32c_generic", "crc32c_intel", "crc32c-x86_64", "crc32_ce",
+	"fuse", "loop", "overlay", "libcrc32c", "crc32c_generic", "crc32c_intel", "crc32c-x86_64", "crc32_ce",
 	"af_packet",
 }
 
 // mustHave are those of essential without which nothing works at all.
-var mustHave = []string{"fuse", "loop", "erofs", "overlay"}
+var mustHave = []string{"fuse", "loop", "overlay"}
 
 // network are the modules that reach a network, beside whole folders.
 var network = []string{

@@ -50,18 +50,22 @@ func Find(t *source.Tree, release, arch string) (*Kernel, error) {
 	var looked []string
 	for _, r := range releases {
 		mods := folders[r]
+		var candidates []*source.Entry
 		for _, place := range places(mods.Path, r) {
 			looked = append(looked, "/"+place)
-			e, err := t.Resolve(place)
-			if err != nil || !e.IsRegular() {
-				continue
+			if e, err := t.Resolve(place); err == nil && e.IsRegular() {
+				candidates = append(candidates, e)
 			}
+		}
+		// Of a live system, kernels lie beside the root.
+		beside := len(candidates)
+		for n, e := range append(candidates, t.Origin.Kernels...) {
 			got, err := inspect(t, e)
 			if err != nil {
 				return nil, err
 			}
-			if got.release != "" && got.release != r {
-				continue // a link to another kernel
+			if got.release != r && (got.release != "" || n >= beside) {
+				continue // a link to another kernel, or one that belongs to nothing
 			}
 			if got.arch == "" {
 				got.arch = arch

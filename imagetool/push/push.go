@@ -61,6 +61,8 @@ type Options struct {
 	KernelVersion string // "": the newest
 	Program       string // blockfs; "": found
 	Level         int    // of zstd
+	AsIs          bool   // push the filesystem of an image as it is
+	Partition     int    // of a disk, with the root; 0: found
 	Default       bool
 	Replace       bool
 	TempDir       string
@@ -98,7 +100,7 @@ func Push(ctx context.Context, st store.Store, k *keys.Folder, o Options, rep Re
 	}
 
 	reported := int64(-1)
-	t, err := opener.Open(ctx, o.Source, opener.Options{Options: source.Options{TempDir: o.TempDir, Progress: func(done, total int64) {
+	t, err := opener.Open(ctx, o.Source, opener.Options{Options: source.Options{TempDir: o.TempDir, Partition: o.Partition, Progress: func(done, total int64) {
 		if reported < 0 {
 			rep.Begin("read "+o.Source, total)
 			reported = 0
@@ -114,6 +116,15 @@ func Push(ctx context.Context, st store.Store, k *keys.Folder, o Options, rep Re
 	for _, n := range t.Notes {
 		rep.Note(n)
 	}
+	if t.Origin.Kind != "" {
+		rep.Note("read as: " + t.Origin.Kind)
+	}
+	if o.AsIs {
+		if err := checkWhole(t); err != nil {
+			return nil, err
+		}
+	}
+	o.Cmdline = cmdline(t, o)
 	kern, err := kernel.Find(t, o.KernelVersion, o.Arch)
 	if err != nil {
 		return nil, err
@@ -135,8 +146,14 @@ func Push(ctx context.Context, st store.Store, k *keys.Folder, o Options, rep Re
 	}
 	b := &built{}
 	g, gctx := errgroup.WithContext(ctx)
+	b.rootType = rootType(t, o.AsIs)
 	g.Go(func() error { return b.boot(gctx, t, kern, program) })
-	g.Go(func() error { return b.root(gctx, plan, up, o.TempDir, rep) })
+	g.Go(func() error {
+		if o.AsIs {
+			return b.whole(gctx, t.Origin.Whole, up, rep)
+		}
+		return b.root(gctx, plan, up, o.TempDir, rep)
+	})
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
@@ -169,9 +186,10 @@ func Push(ctx context.Context, st store.Store, k *keys.Folder, o Options, rep Re
 
 // built collects the parts of an image.
 type built struct {
-	kernel []byte
-	initrd *initramfs.Result
-	files  []*fileResult
+	kernel   []byte
+	initrd   *initramfs.Result
+	rootType string
+	files    []*fileResult
 }
 
 // boot reads the kernel and builds the initramfs.
@@ -183,7 +201,7 @@ func (b *built) boot(ctx context.Context, t *source.Tree, k *kernel.Kernel, prog
 	if err != nil {
 		return err
 	}
-	b.initrd, err = initramfs.Build(ctx, t, k, data)
+	b.initrd, err = initramfs.Build(ctx, t, k, data, b.rootType)
 	return err
 }
 
@@ -265,7 +283,7 @@ func (b *built) manifest(o Options, k *kernel.Kernel) catalog.Manifest {
 		Kernel:  catalog.Kernel{Blob: digest.BlobOf(b.kernel), Release: k.Release},
 		Initrd:  digest.BlobOf(b.initrd.Data),
 		Cmdline: o.Cmdline,
-		Root:    catalog.Root{Type: "erofs"},
+		Root:    catalog.Root{Type: b.rootType},
 		Needs:   catalog.Needs{Memory: Memory(int64(len(b.kernel)), int64(len(b.initrd.Data)), b.initrd.Unpacked)},
 
 		MissingDrivers: b.initrd.Lacks,

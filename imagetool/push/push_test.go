@@ -28,6 +28,7 @@ import (
 	"github.com/inetboot/inetboot/imagetool/root"
 	"github.com/inetboot/inetboot/imagetool/source"
 	"github.com/inetboot/inetboot/imagetool/source/opener"
+	"github.com/inetboot/inetboot/imagetool/source/sourcetest"
 	"github.com/inetboot/inetboot/imagetool/store"
 	"github.com/inetboot/inetboot/imagetool/testtree"
 	"github.com/inetboot/inetboot/internal/storepath"
@@ -579,5 +580,62 @@ func TestEntryID(t *testing.T) {
 func TestMemory(t *testing.T) {
 	if got, want := push.Memory(8<<20, 10<<20, 30<<20), int64(272<<20); got != want {
 		t.Errorf("Memory() = %d; want %d", got, want)
+	}
+}
+
+// An image of a filesystem gives the same root as the directory that it was
+// made of; as it is, it is a root of one file.
+func TestImages(t *testing.T) {
+	ctx := context.Background()
+	program := testtree.Program(t)
+	src := testtree.New(t, 1)
+	ext := filepath.Join(t.TempDir(), "ext4")
+	sourcetest.Run(t, "mke2fs", "-q", "-F", "-t", "ext4", "-d", src, ext, "64M")
+	disk := filepath.Join(t.TempDir(), "disk.qcow2")
+	sourcetest.Run(t, "qemu-img", "convert", "-c", "-O", "qcow2", ext, disk)
+	squash := filepath.Join(t.TempDir(), "squashfs")
+	sourcetest.Run(t, "mksquashfs", src, squash, "-quiet", "-no-progress")
+	st, k := newStore(t, t.TempDir())
+	from, err := push.Push(ctx, st, k, options(src, program, "dir"), &quiet{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, image := range []string{ext, disk, squash} {
+		o := options(image, program, fmt.Sprint("whole", n))
+		o.AsIs = true
+		res, err := push.Push(ctx, st, k, o, &quiet{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := res.Manifest
+		kind, size := "ext4", int64(64<<20)
+		if image == squash {
+			fi, err := os.Stat(squash)
+			if err != nil {
+				t.Fatal(err)
+			}
+			kind, size = "squashfs", fi.Size()
+		}
+		if m.Root.Type != kind || len(m.Root.Files) != 1 || m.Root.Files[0].Size != size {
+			t.Errorf("%s as it is: root %+v; want one file of %d bytes of type %s", image, m.Root, size, kind)
+		}
+		o = options(image, program, fmt.Sprint("apart", n))
+		if res, err = push.Push(ctx, st, k, o, &quiet{}); err != nil {
+			t.Fatal(err)
+		}
+		if got, want := res.Manifest.Kernel, from.Manifest.Kernel; got != want {
+			t.Errorf("%s: kernel %v; want %v", image, got, want)
+		}
+		if image == squash {
+			continue // times have no fractions there
+		}
+		if got, want := res.Manifest.Root.Files[1].Stored, from.Manifest.Root.Files[1].Stored; got != want {
+			t.Errorf("%s: %d bytes stored; want %d, as of the directory", image, got, want)
+		}
+	}
+	o := options(src, program, "no")
+	o.AsIs = true
+	if _, err := push.Push(ctx, st, k, o, &quiet{}); !errors.Is(err, source.ErrUnreadable) {
+		t.Errorf("a directory as it is: Push() = %v; want ErrUnreadable", err)
 	}
 }

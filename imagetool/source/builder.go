@@ -14,6 +14,8 @@ type Options struct {
 	TempDir string // for contents that have to be kept; "": see TempDir
 	Arch    string // as GOARCH: which image of several; "": this machine's
 	Ref     string // which image of several: a tag or name; "": the only one
+	// Partition of a disk that has the root, as Linux counts; 0: the only one.
+	Partition int
 	// Progress is called with the number of bytes that were read and the
 	// total, which is negative if it is not known. It may be nil, and it is
 	// not called concurrently.
@@ -33,6 +35,7 @@ type Builder struct {
 
 	byPath  map[string]*Entry
 	notes   []string
+	origin  Origin
 	closers []io.Closer
 
 	layer   int32
@@ -305,7 +308,7 @@ func (b *Builder) dropOld(e *Entry) {
 func (b *Builder) Tree() (*Tree, error) {
 	b.finishLayer()
 	b.applyExclude()
-	t := &Tree{root: b.byPath[""], byPath: b.byPath, Notes: b.notes, closers: b.closers}
+	t := &Tree{root: b.byPath[""], byPath: b.byPath, Notes: b.notes, Origin: b.origin, closers: b.closers}
 	b.byPath, b.closers = nil, nil
 	t.assemble()
 	return t, nil

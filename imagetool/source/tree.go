@@ -107,6 +107,8 @@ type Tree struct {
 	// Notes are things that the publisher should know, such as sockets that
 	// were left out.
 	Notes []string
+	// Origin is what is known beside the tree, if it was read from an image.
+	Origin Origin
 
 	root    *Entry
 	byPath  map[string]*Entry

@@ -52,6 +52,8 @@ func Modules(t testing.TB, dir string) {
 		"kernel/drivers/block/loop.ko":                     nil,
 		"kernel/fs/erofs/erofs.ko":                         {"depends=libcrc32c"},
 		"kernel/fs/overlayfs/overlay.ko":                   nil,
+		"kernel/fs/ext4/ext4.ko":                           nil,
+		"kernel/fs/squashfs/squashfs.ko":                   nil,
 		"kernel/lib/libcrc32c.ko":                          {"softdep=pre: crc32c"},
 		"kernel/arch/x86/crypto/crc32c-intel.ko":           {"alias=crc32c"},
 		"kernel/drivers/net/virtio_net.ko":                 {"depends=net_failover"},
@@ -69,6 +71,8 @@ func Modules(t testing.TB, dir string) {
 kernel/drivers/block/loop.ko:
 kernel/fs/erofs/erofs.ko: kernel/lib/libcrc32c.ko
 kernel/fs/overlayfs/overlay.ko:
+kernel/fs/ext4/ext4.ko:
+kernel/fs/squashfs/squashfs.ko:
 kernel/lib/libcrc32c.ko:
 kernel/arch/x86/crypto/crc32c-intel.ko:
 kernel/drivers/net/virtio_net.ko: kernel/drivers/net/net_failover.ko

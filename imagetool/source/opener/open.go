@@ -6,10 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 
 	"github.com/inetboot/inetboot/imagetool/source"
 	"github.com/inetboot/inetboot/imagetool/source/dir"
+	"github.com/inetboot/inetboot/imagetool/source/image"
 	"github.com/inetboot/inetboot/imagetool/source/tarball"
 )
 
@@ -22,9 +24,9 @@ type Options struct {
 	Overlays []string // directories and tarballs that are laid over, in order
 }
 
-// Open reads the tree at name: a directory, or a tarball that may be
-// compressed with gzip, bzip2, xz or Zstandard, or "-" for one on standard
-// input.
+// Open reads the tree at name: a directory, an image of a filesystem, a disk
+// or a live system, or a tarball that may be compressed with gzip, bzip2, xz
+// or Zstandard, or "-" for one on standard input.
 func Open(ctx context.Context, name string, o Options) (_ *source.Tree, err error) {
 	x, err := source.NewExclude(o.Exclude)
 	if err != nil {
@@ -53,6 +55,15 @@ func read(ctx context.Context, b *source.Builder, name string, o Options) error 
 	}
 	if fi.IsDir() {
 		return dir.Read(ctx, b, name, dir.Options{Mounts: o.Mounts})
+	}
+	if fi.Mode().IsRegular() || fi.Mode().Type() == fs.ModeDevice {
+		is, err := image.Is(name)
+		if err != nil {
+			return err
+		}
+		if is {
+			return image.Read(ctx, b, name, o.Options)
+		}
 	}
 	return tarball.Read(ctx, b, name, o.Options)
 }
