@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/strictjson"
 )
 
@@ -136,17 +137,69 @@ func TestParseManifest(t *testing.T) {
 		}
 	}
 	for name, change := range map[string]func(*catalog.Manifest){
-		"no root files":       func(m *catalog.Manifest) { m.Root.Files = nil },
-		"too many root files": func(m *catalog.Manifest) { m.Root.Files = make([]catalog.RootFile, 17) },
-		"root file of size 0": func(m *catalog.Manifest) { m.Root.Files[0].Size = 0 },
-		"no initrd":           func(m *catalog.Manifest) { m.Initrd.Size = 0 },
-		"name of a driver":    func(m *catalog.Manifest) { m.MissingDrivers[0] = "a b" },
-		"too many drivers":    func(m *catalog.Manifest) { m.MissingDrivers = slices.Repeat([]string{"x"}, 257) },
+		"no root files":            func(m *catalog.Manifest) { m.Root.Files = nil },
+		"too many root files":      func(m *catalog.Manifest) { m.Root.Files = make([]catalog.RootFile, 17) },
+		"root file of size 0":      func(m *catalog.Manifest) { m.Root.Files[0].Size = 0 },
+		"no initrd":                func(m *catalog.Manifest) { m.Initrd.Size = 0 },
+		"negative initrd":          func(m *catalog.Manifest) { m.Initrd.Size = -1 },
+		"no root and a root":       func(m *catalog.Manifest) { m.Requires = []string{catalog.FeatureNoRoot} },
+		"hypervisor, not required": func(m *catalog.Manifest) { m.Hypervisor = &catalog.Hypervisor{Blob: m.Initrd} },
+		"hypervisor, not there":    func(m *catalog.Manifest) { m.Requires = []string{catalog.FeatureHypervisor} },
+		"empty hypervisor":         func(m *catalog.Manifest) { hypervised(m); m.Hypervisor.Size = 0 },
+		"empty module":             func(m *catalog.Manifest) { hypervised(m); m.Hypervisor.Modules[0].Size = 0 },
+		"many modules": func(m *catalog.Manifest) {
+			hypervised(m)
+			m.Hypervisor.Modules = slices.Repeat(m.Hypervisor.Modules, 17)
+		},
+		"module's command line": func(m *catalog.Manifest) { hypervised(m); m.Hypervisor.Modules[0].Cmdline = "\x1b" },
+		"name of a driver":      func(m *catalog.Manifest) { m.MissingDrivers[0] = "a b" },
+		"too many drivers":      func(m *catalog.Manifest) { m.MissingDrivers = slices.Repeat([]string{"x"}, 257) },
 	} {
 		m := manifest()
 		change(m)
 		if _, err := m.Marshal(); !errors.Is(err, catalog.ErrFormat) {
 			t.Errorf("%s: Marshal() = %v; want ErrFormat", name, err)
+		}
+	}
+}
+
+// hypervised makes m an image that a hypervisor starts.
+func hypervised(m *catalog.Manifest) {
+	m.Requires = []string{catalog.FeatureHypervisor}
+	m.Hypervisor = &catalog.Hypervisor{Blob: m.Initrd, Cmdline: "dom0_mem=1G", Modules: []catalog.Module{{Blob: m.Initrd, Cmdline: "microcode"}}}
+}
+
+func TestManifestsWithFeatures(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(*catalog.Manifest)
+		files  int
+		noRoot bool
+	}{
+		"an image":          {func(*catalog.Manifest) {}, 2, false},
+		"a hypervisor":      {hypervised, 4, false},
+		"kernel and initrd": {func(m *catalog.Manifest) { m.Requires, m.Root = []string{catalog.FeatureNoRoot}, catalog.Root{} }, 2, true},
+		"a kernel alone": {func(m *catalog.Manifest) {
+			m.Requires, m.Root, m.Initrd = []string{catalog.FeatureNoRoot}, catalog.Root{}, digest.Blob{}
+		}, 1, true},
+		"a hypervisor without a root": {func(m *catalog.Manifest) { hypervised(m); m.Root = catalog.Root{}; m.Requires = catalog.Features() }, 4, true},
+	} {
+		m := manifest()
+		tc.change(m)
+		data, err := m.Marshal()
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		got, err := catalog.ParseManifest(data)
+		if err != nil || !cmp.Equal(got, m) {
+			t.Errorf("%s: ParseManifest() = %+v, %v; want what was marshalled", name, got, err)
+			continue
+		}
+		if len(got.Files()) != tc.files || got.NoRoot() != tc.noRoot {
+			t.Errorf("%s: %d files, NoRoot() = %v; want %d, %v", name, len(got.Files()), got.NoRoot(), tc.files, tc.noRoot)
+		}
+		if bytes.Contains(data, []byte(`"root"`)) == tc.noRoot {
+			t.Errorf("%s: %s", name, data)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package catalog
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/inetboot/inetboot/internal/digest"
@@ -19,6 +20,20 @@ const maxArtefact = 4 << 30
 // maxDrivers bounds the drivers that a manifest names.
 const maxDrivers = 256
 
+// Features that a manifest, or a menu's entry, may require.
+const (
+	// FeatureNoRoot is required by an image of a kernel, and perhaps an initrd,
+	// alone: an installer or a tool. It gets no handoff, and nothing is
+	// appended to its initrd.
+	FeatureNoRoot = "no-root"
+	// FeatureHypervisor is required by an image that a hypervisor starts.
+	FeatureHypervisor = "hypervisor"
+)
+
+// Features lists the features of images that this version knows. That it
+// knows them does not mean that every program can start such images.
+func Features() []string { return []string{FeatureNoRoot, FeatureHypervisor} }
+
 // Manifest says what an image consists of.
 type Manifest struct {
 	Format   string      `json:"format"`
@@ -28,15 +43,55 @@ type Manifest struct {
 	Arch     string      `json:"arch"` // as GOARCH: amd64, arm64
 	Created  time.Time   `json:"created"`
 	Kernel   Kernel      `json:"kernel"`
-	Initrd   digest.Blob `json:"initrd"`
+	Initrd   digest.Blob `json:"initrd,omitzero"` // zero: none, with FeatureNoRoot only
 	Cmdline  string      `json:"cmdline,omitempty"`
-	Root     Root        `json:"root"`
+	Root     Root        `json:"root,omitzero"` // zero with FeatureNoRoot
 	Needs    Needs       `json:"needs"`
 
 	// MissingDrivers names network drivers of boot media that the kernel does
 	// not have: over their adapters the image cannot be booted.
 	MissingDrivers []string `json:"missing_drivers,omitempty"`
+
+	// Hypervisor starts before the kernel; with FeatureHypervisor.
+	Hypervisor *Hypervisor `json:"hypervisor,omitempty"`
 }
+
+// Hypervisor is a program that starts by the Multiboot protocol, with the
+// image's kernel and initrd as its first modules.
+type Hypervisor struct {
+	digest.Blob
+	Cmdline string   `json:"cmdline,omitempty"`
+	Modules []Module `json:"modules,omitempty"` // behind kernel and initrd
+}
+
+// Module is a further module of a hypervisor, such as a security policy or
+// microcode, under files/ in the store.
+type Module struct {
+	digest.Blob
+	Cmdline string `json:"cmdline,omitempty"`
+}
+
+// maxModules bounds the further modules of a hypervisor.
+const maxModules = 16
+
+// Files returns the kernel, the initrd and what a hypervisor adds: all that
+// lies under files/ in the store.
+func (m *Manifest) Files() []digest.Blob {
+	out := []digest.Blob{m.Kernel.Blob}
+	if m.Initrd.Size > 0 {
+		out = append(out, m.Initrd)
+	}
+	if h := m.Hypervisor; h != nil {
+		out = append(out, h.Blob)
+		for _, x := range h.Modules {
+			out = append(out, x.Blob)
+		}
+	}
+	return out
+}
+
+// NoRoot tells whether the image is a kernel, and perhaps an initrd, alone.
+func (m *Manifest) NoRoot() bool { return slices.Contains(m.Requires, FeatureNoRoot) }
 
 // Kernel is a kernel file, under files/ in the store.
 type Kernel struct {
@@ -97,7 +152,7 @@ func (m *Manifest) Check() error {
 	if m.Format != ManifestFormat {
 		return bad("format is %q, want %q", m.Format, ManifestFormat)
 	}
-	if err := strictjson.Requires("the image", m.Requires, nil); err != nil {
+	if err := strictjson.Requires("the image", m.Requires, Features()); err != nil {
 		return err
 	}
 	for _, s := range []string{m.Name, m.Version, m.Arch} {
@@ -108,15 +163,24 @@ func (m *Manifest) Check() error {
 	if err := printable(m.Cmdline, 2000); err != nil {
 		return bad("command line: %w", err)
 	}
-	for _, a := range []struct {
-		what string
-		blob digest.Blob
-	}{{"kernel", m.Kernel.Blob}, {"initrd", m.Initrd}} {
-		if a.blob.Size <= 0 || a.blob.Size > maxArtefact || a.blob.SHA256.IsZero() {
-			return bad("%s of %d bytes, or without a hash", a.what, a.blob.Size)
+	for n, f := range m.Files() {
+		if f.Size <= 0 || f.Size > maxArtefact || f.SHA256.IsZero() {
+			return bad("file %d, of %d bytes, or without a hash", n+1, f.Size)
 		}
 	}
-	if m.Root.Type == "" || len(m.Root.Files) == 0 || len(m.Root.Files) > 16 {
+	if err := m.checkHypervisor(); err != nil {
+		return bad("%w", err)
+	}
+	switch {
+	case m.Initrd.Size < 0:
+		return bad("initrd of %d bytes", m.Initrd.Size)
+	case m.NoRoot():
+		if m.Root.Type != "" || len(m.Root.Files) > 0 {
+			return bad("it requires %s and has a root", FeatureNoRoot)
+		}
+	case m.Initrd.Size == 0:
+		return bad("initrd of %d bytes", m.Initrd.Size)
+	case m.Root.Type == "" || len(m.Root.Files) == 0 || len(m.Root.Files) > 16:
 		return bad("root of type %q with %d files", m.Root.Type, len(m.Root.Files))
 	}
 	for _, f := range m.Root.Files {
@@ -133,6 +197,28 @@ func (m *Manifest) Check() error {
 	for _, d := range m.MissingDrivers {
 		if !storepath.ValidElement(d) {
 			return bad("missing driver %q", d)
+		}
+	}
+	return nil
+}
+
+func (m *Manifest) checkHypervisor() error {
+	h := m.Hypervisor
+	if (h != nil) != slices.Contains(m.Requires, FeatureHypervisor) {
+		return fmt.Errorf("a hypervisor has to be there and required as %q, or neither", FeatureHypervisor)
+	}
+	if h == nil {
+		return nil
+	}
+	if len(h.Modules) > maxModules {
+		return fmt.Errorf("a hypervisor with %d modules, at most %d are allowed", len(h.Modules), maxModules)
+	}
+	if err := printable(h.Cmdline, 2000); err != nil {
+		return fmt.Errorf("command line of the hypervisor: %w", err)
+	}
+	for _, x := range h.Modules {
+		if err := printable(x.Cmdline, 2000); err != nil {
+			return fmt.Errorf("command line of a module: %w", err)
 		}
 	}
 	return nil

@@ -181,7 +181,7 @@ func printable(s string, limit int) error {
 // Usable returns nil if this version can do what e says on arch, or an error
 // that says what is missing.
 func (e *Entry) Usable(arch string) error {
-	if err := strictjson.Requires("this entry", e.Requires, nil); err != nil {
+	if err := strictjson.Requires("this entry", e.Requires, Features()); err != nil {
 		return err
 	}
 	if e.Action != "" && !slices.Contains(Actions(), e.Action) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"sync/atomic"
 	"time"
@@ -24,6 +25,9 @@ var errCancelled = errors.New("cancelled")
 // errArch is wrapped when an image is for other machines.
 var errArch = errors.New("wrong architecture")
 
+// errHypervisor is returned for an image that a hypervisor starts.
+var errHypervisor = errors.New("this entry starts a hypervisor, which this boot medium cannot do: start it from the machine's own boot loader")
+
 // boot starts the image of an entry. It returns only with an error.
 func (s *session) boot(ctx context.Context, e *catalog.Entry) error {
 	s.say("starting %s", e.ID)
@@ -37,6 +41,9 @@ func (s *session) boot(ctx context.Context, e *catalog.Entry) error {
 	man := img.Manifest()
 	if man.Arch != runtime.GOARCH {
 		return part("manifest", fmt.Errorf("%w: the image is for %s, this machine is %s", errArch, man.Arch, runtime.GOARCH))
+	}
+	if man.Hypervisor != nil {
+		return part("manifest", errHypervisor)
 	}
 	s.say("%s %s: kernel %s of %s, initrd of %s", man.Name, man.Version, man.Kernel.Release, size(man.Kernel.Size), size(man.Initrd.Size))
 	if err := s.confirmDriver(ctx, &man); err != nil {
@@ -58,7 +65,12 @@ func (s *session) boot(ctx context.Context, e *catalog.Entry) error {
 		return err
 	}
 	defer files.Close()
-	if err := s.handOver(ctx, e, img, files, cmdline); err != nil {
+	if man.NoRoot() {
+		s.line.mark("kexec")
+	} else if err := s.handOver(ctx, e, img, files); err != nil {
+		return err
+	}
+	if err := s.loadFiles(files, cmdline); err != nil {
 		return err
 	}
 	return s.jump(e)
@@ -100,7 +112,10 @@ func (s *session) fetch(ctx context.Context, img *catalog.Image) (*download.File
 	if err != nil {
 		return nil, part("download", err)
 	}
-	n := files.Kernel.Size() + files.Initrd.Size()
+	n := files.Kernel.Size()
+	if files.Initrd != nil {
+		n += files.Initrd.Size()
+	}
 	took := max(time.Since(begin), time.Millisecond)
 	s.say("%s in %.1f s, %s/s", origin(n, s.store.source.Cached()-before), took.Seconds(), size(int64(float64(n)/took.Seconds())))
 	return files, nil
@@ -124,9 +139,8 @@ func (s *session) markFile(what string) {
 	}
 }
 
-// handOver gives the verified files to the kernel, the initrd with the handoff
-// behind it.
-func (s *session) handOver(ctx context.Context, e *catalog.Entry, img *catalog.Image, files *download.Files, cmdline string) error {
+// handOver puts the handoff behind the initrd.
+func (s *session) handOver(ctx context.Context, e *catalog.Entry, img *catalog.Image, files *download.Files) error {
 	s.line.mark("kexec")
 	h := newHandoff(img, s.id, s.line.stages())
 	h.Entry, h.Proxy, h.CA = e.ID, s.set.Proxy, s.set.CA
@@ -148,19 +162,23 @@ func (s *session) handOver(ctx context.Context, e *catalog.Entry, img *catalog.I
 	if err != nil {
 		return part("handoff", err)
 	}
-	if err := files.Initrd.Append(archive); err != nil {
-		return part("initrd", err)
-	}
+	return part("initrd", files.Initrd.Append(archive))
+}
+
+// loadFiles gives the files to the kernel.
+func (s *session) loadFiles(files *download.Files, cmdline string) error {
 	kernel, err := files.Kernel.ReadOnly()
 	if err != nil {
 		return part("kernel", err)
 	}
 	defer kernel.Close()
-	initrd, err := files.Initrd.ReadOnly()
-	if err != nil {
-		return part("initrd", err)
+	var initrd *os.File
+	if files.Initrd != nil {
+		if initrd, err = files.Initrd.ReadOnly(); err != nil {
+			return part("initrd", err)
+		}
+		defer initrd.Close()
 	}
-	defer initrd.Close()
 	s.say("command line: %s", cmdline)
 	if err := boot.Load(kernel, initrd, cmdline); err != nil {
 		return part("kernel", err)

@@ -59,7 +59,7 @@ func exitCode(err error) int {
 		{ExitKey, []error{store.ErrUnauthorized, keys.ErrNoKey, keys.ErrNoPassphrase, keys.ErrAgent, keyfile.ErrOpen, keyfile.ErrFormat, keyfile.ErrEncrypted, keyfile.ErrPassphrase}},
 		{ExitTrust, []error{catalog.ErrSignature, catalog.ErrUnknownKey, catalog.ErrRollback, catalog.ErrExpired, catalog.ErrFormat}},
 		{ExitSource, []error{
-			source.ErrUnreadable, source.ErrRefused, source.ErrChanged, kernel.ErrNoKernel, kernel.ErrArch, root.ErrTooLarge,
+			source.ErrUnreadable, source.ErrRefused, source.ErrChanged, kernel.ErrNoKernel, kernel.ErrArch, kernel.ErrKexec, root.ErrTooLarge,
 			initramfs.ErrKernel, initramfs.ErrModule, initramfs.ErrIndex, initramfs.ErrProgram, trace.ErrReport,
 		}},
 		{ExitStore, []error{store.ErrUnreachable, store.ErrRejected, store.ErrNotExist, store.ErrConflict, push.ErrLost, push.ErrNoCatalog, errNoImage, trace.ErrNoPack, pack.ErrInvalid}},

@@ -21,7 +21,7 @@ type pushOptions struct {
 func (a *app) pushCommand() *cobra.Command {
 	var o pushOptions
 	c := &cobra.Command{
-		Use:   "push SOURCE --name NAME --version VERSION",
+		Use:   "push SOURCE|--kernel FILE --name NAME --version VERSION",
 		Short: "Publish the operating system in a directory, an archive or an image",
 		Long: `Push publishes the operating system in SOURCE: a directory; a tarball (plain,
 gzip, bzip2, xz or zstd); an image of a filesystem (ext2/3/4, squashfs, EROFS) or
@@ -29,6 +29,10 @@ a disk (raw or qcow2), of which it finds the partition with the root; or the ISO
 image of a live system (Debian live, Ubuntu, Fedora, Arch, Knoppix). It finds the kernel and its modules in it, writes the
 root filesystem as blocks, sends those that the store lacks, and adds an entry
 to the menu. The first image becomes the menu's default.
+
+Without SOURCE, --kernel and --initrd name the files of an installer or a tool,
+which is started as it is and has no root. A SOURCE that is the folder or archive
+of a network installer is published in the same way.
 
 The catalog is written last, so readers see all of an image or nothing. A push
 that was interrupted is repeated with the same command; what is in the store is
@@ -38,10 +42,16 @@ under the same name and version is refused without --replace.`,
   imagetool push rootfs.tar.zst --name debian --version 12.8 --title "Debian 12.8" --default
   imagetool push debian-12-genericcloud-amd64.qcow2 --name cloud --version 12
   imagetool push live.iso --as-is --name live --version 12
+  imagetool push netboot.tar.gz --name debian-installer --version 12
+  imagetool push --kernel vmlinuz --initrd initrd.img --cmdline "ip=dhcp" --name tool --version 1
   imagetool push / --name thismachine --version 1 --to https://boot.example.org/`,
-		Args: args(cobra.ExactArgs(1)),
+		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
-			o.Source = args[0]
+			if len(args) == 1 {
+				o.Source = args[0]
+			} else {
+				o.KernelFile, o.KernelVersion = o.KernelVersion, ""
+			}
 			return a.runPush(c.Context(), &o)
 		},
 	}
@@ -53,7 +63,8 @@ under the same name and version is refused without --replace.`,
 	f.StringVar(&o.Title, "title", "", "title in the menu (default: the source's os-release)")
 	f.StringVar(&o.HelpText, "help-text", "", "text that the menu shows about the image")
 	f.StringVar(&o.Cmdline, "cmdline", "", "command line of the kernel")
-	f.StringVar(&o.KernelVersion, "kernel", "", "release of the kernel to use, as uname -r (default: the newest with modules)")
+	f.StringVar(&o.KernelVersion, "kernel", "", "release of the kernel to use, as uname -r (default: the newest with modules); without SOURCE, a kernel file")
+	f.StringVar(&o.InitrdFile, "initrd", "", "without SOURCE: the initrd for the kernel")
 	f.StringVar(&o.KernelVersion, "kernel-version", "", "")
 	if err := f.MarkDeprecated("kernel-version", "use --kernel"); err != nil {
 		panic(err) // the flag is defined in the line above
@@ -84,6 +95,12 @@ func (a *app) runPush(ctx context.Context, o *pushOptions) error {
 	if o.Level < 1 || o.Level > 22 {
 		return &usageError{errors.New("--level must be between 1 and 22")}
 	}
+	if (o.Source == "") == (o.KernelFile == "") || o.Source != "" && o.InitrdFile != "" {
+		return &usageError{errors.New("name a SOURCE, or a kernel with --kernel and perhaps an --initrd")}
+	}
+	if o.Source == "" && (o.AsIs || o.Partition != 0) {
+		return &usageError{errors.New("--as-is and --partition need a SOURCE")}
+	}
 	if o.Partition < 0 {
 		return &usageError{errors.New("--partition must be 1 or more")}
 	}
@@ -105,6 +122,12 @@ func (a *app) runPush(ctx context.Context, o *pushOptions) error {
 	}
 	if res.Unchanged {
 		a.say("%s %s is already there with this content.", res.Name, res.Version)
+		return nil
+	}
+	if res.Manifest.NoRoot() {
+		a.say("%s %s for %s: kernel %s of %s, initrd of %s, no root", res.Name, res.Version, res.Manifest.Arch,
+			res.Manifest.Kernel.Release, bytesText(res.Manifest.Kernel.Size), bytesText(res.Manifest.Initrd.Size))
+		a.say("Catalog version %d, menu entry %s", res.Catalog, res.Entry)
 		return nil
 	}
 	plain, stored := int64(0), int64(0)

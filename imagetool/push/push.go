@@ -21,6 +21,7 @@ import (
 	"github.com/inetboot/inetboot/blockfs/index"
 	"github.com/inetboot/inetboot/catalog"
 	"github.com/inetboot/inetboot/imagetool/initramfs"
+	"github.com/inetboot/inetboot/imagetool/installer"
 	"github.com/inetboot/inetboot/imagetool/kernel"
 	"github.com/inetboot/inetboot/imagetool/keys"
 	"github.com/inetboot/inetboot/imagetool/root"
@@ -61,6 +62,8 @@ type Options struct {
 	KernelVersion string // "": the newest
 	Program       string // blockfs; "": found
 	Level         int    // of zstd
+	KernelFile    string // without a source: the kernel of an image without a root
+	InitrdFile    string // and its initrd, if there is one
 	AsIs          bool   // push the filesystem of an image as it is
 	Partition     int    // of a disk, with the root; 0: found
 	Default       bool
@@ -86,10 +89,6 @@ type Result struct {
 // Push publishes an image.
 func Push(ctx context.Context, st store.Store, k *keys.Folder, o Options, rep Reporter) (_ *Result, err error) {
 	start := time.Now()
-	program, err := initramfs.FindProgram(o.Program)
-	if err != nil {
-		return nil, err
-	}
 	old, _, err := Load(ctx, st, k.Trust)
 	if err != nil {
 		return nil, err
@@ -99,6 +98,10 @@ func Push(ctx context.Context, st store.Store, k *keys.Folder, o Options, rep Re
 		return nil, err
 	}
 
+	if o.Source == "" {
+		return pushFiles(ctx, st, k, o, rep)
+	}
+	program, programErr := initramfs.FindProgram(o.Program)
 	reported := int64(-1)
 	t, err := opener.Open(ctx, o.Source, opener.Options{Options: source.Options{TempDir: o.TempDir, Partition: o.Partition, Progress: func(done, total int64) {
 		if reported < 0 {
@@ -126,8 +129,14 @@ func Push(ctx context.Context, st store.Store, k *keys.Folder, o Options, rep Re
 	}
 	o.Cmdline = cmdline(t, o)
 	kern, err := kernel.Find(t, o.KernelVersion, o.Arch)
+	if i := installer.Find(t); errors.Is(err, kernel.ErrNoKernel) && i != nil && !o.AsIs {
+		return pushInstaller(ctx, st, k, o, t, i, rep)
+	}
 	if err != nil {
 		return nil, err
+	}
+	if programErr != nil {
+		return nil, programErr
 	}
 	if o.Title == "" {
 		o.Title = defaultTitle(t, o)

@@ -21,7 +21,8 @@ var ErrCommandLine = errors.New("command line too long")
 
 // CommandLine puts together what the target's kernel is told: the image's
 // options, the menu entry's, those of the medium (so that the person in front
-// of the machine has the last word), and the marker.
+// of the machine has the last word), and the marker, unless the image has no
+// root and so no use for it.
 func CommandLine(img *catalog.Image, entry string, pass []string, bootID string) (string, error) {
 	var parts []string
 	for _, p := range append([]string{img.Manifest().Cmdline, entry}, pass...) {
@@ -29,7 +30,10 @@ func CommandLine(img *catalog.Image, entry string, pass []string, bootID string)
 			parts = append(parts, p)
 		}
 	}
-	line := strings.Join(append(parts, Marker+"="+bootID), " ")
+	if man := img.Manifest(); !man.NoRoot() {
+		parts = append(parts, Marker+"="+bootID)
+	}
+	line := strings.Join(parts, " ")
 	if len(line) > maxCommandLine {
 		return "", fmt.Errorf("%w: %d bytes, a kernel takes %d: shorten the image's, the menu entry's or the medium's options", ErrCommandLine, len(line), maxCommandLine)
 	}

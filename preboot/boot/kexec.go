@@ -12,10 +12,15 @@ import (
 // ErrLoad is wrapped when the kernel does not take what it shall start.
 var ErrLoad = errors.New("the kernel cannot be loaded")
 
-// Load gives kernel and initrd to the running kernel, which checks that they
-// can be started and keeps a copy. Files have to be open for reading only.
+// Load gives kernel and initrd, which may be nil, to the running kernel, which
+// checks that they can be started and keeps a copy. Files have to be open for
+// reading only.
 func Load(kernel, initrd *os.File, cmdline string) error {
-	err := unix.KexecFileLoad(int(kernel.Fd()), int(initrd.Fd()), cmdline, 0)
+	fd, flags := -1, unix.KEXEC_FILE_NO_INITRAMFS
+	if initrd != nil {
+		fd, flags = int(initrd.Fd()), 0
+	}
+	err := unix.KexecFileLoad(int(kernel.Fd()), fd, cmdline, flags)
 	switch {
 	case err == nil:
 		return nil

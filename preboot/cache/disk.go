@@ -219,8 +219,10 @@ func (d *Disk) Complete(ctx context.Context, img *catalog.Image) bool {
 		return false
 	}
 	man := img.Manifest()
-	if !d.Has(ctx, storepath.File(man.Kernel.SHA256), man.Kernel.Size) || !d.Has(ctx, storepath.File(man.Initrd.SHA256), man.Initrd.Size) {
-		return false
+	for _, f := range man.Files() {
+		if !d.Has(ctx, storepath.File(f.SHA256), f.Size) {
+			return false
+		}
 	}
 	for _, f := range man.Root.Files {
 		if !d.Has(ctx, storepath.Index(f.Index.SHA256), f.Index.Size) {

@@ -23,7 +23,7 @@ type Source interface {
 // Files is what an image needs to start.
 type Files struct {
 	Kernel  *File
-	Initrd  *File
+	Initrd  *File    // nil if the image has none
 	Indexes [][]byte // in the order of the root's files
 }
 
@@ -106,8 +106,10 @@ func Fetch(ctx context.Context, src Source, img *catalog.Image, progress Progres
 	if files.Kernel, err = newFile("kernel"); err != nil {
 		return nil, err
 	}
-	if files.Initrd, err = newFile("initrd"); err != nil {
-		return nil, err
+	if man.Initrd.Size > 0 {
+		if files.Initrd, err = newFile("initrd"); err != nil {
+			return nil, err
+		}
 	}
 
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -123,7 +125,9 @@ func Fetch(ctx context.Context, src Source, img *catalog.Image, progress Progres
 		})
 	}
 	get("kernel", storepath.File(man.Kernel.SHA256), man.Kernel.Blob, files.Kernel, &kernel)
-	get("initrd", storepath.File(man.Initrd.SHA256), man.Initrd, files.Initrd, &initrd)
+	if files.Initrd != nil {
+		get("initrd", storepath.File(man.Initrd.SHA256), man.Initrd, files.Initrd, &initrd)
+	}
 	for i, f := range man.Root.Files {
 		files.Indexes[i] = make([]byte, f.Index.Size)
 		get("index "+f.Name, storepath.Index(f.Index.SHA256), f.Index, sliceWriter(files.Indexes[i]), &index[i])

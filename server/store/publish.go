@@ -66,7 +66,7 @@ func (d *Dir) complete(name, p string) error {
 	if err != nil {
 		return err
 	}
-	for _, f := range []digest.Blob{m.Kernel.Blob, m.Initrd} {
+	for _, f := range m.Files() {
 		if !d.Has(storepath.File(f.SHA256)) {
 			return fmt.Errorf("%w: %s names the file %s", ErrIncomplete, name, f.SHA256)
 		}
