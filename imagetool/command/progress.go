@@ -45,7 +45,11 @@ func (r *reporter) Begin(what string, total int64) {
 	r.start = time.Now()
 	r.last = r.start
 	if !r.tty {
-		fmt.Fprintf(r.w, "%s: %s\n", what, bytesText(total))
+		if total < 0 {
+			fmt.Fprintf(r.w, "%s\n", what)
+		} else {
+			fmt.Fprintf(r.w, "%s: %s\n", what, bytesText(total))
+		}
 		return
 	}
 	r.bar = progressbar.NewOptions64(total,
@@ -60,6 +64,10 @@ func (r *reporter) Add(n int64) {
 	defer r.mu.Unlock()
 	r.done += n
 	if r.bar != nil {
+		if r.total >= 0 && r.done > r.total { // the total was an estimate
+			r.total = r.done
+			r.bar.ChangeMax64(r.total)
+		}
 		_ = r.bar.Add64(n) // a bar that cannot be drawn is no reason to stop
 		return
 	}
@@ -69,6 +77,12 @@ func (r *reporter) Add(n int64) {
 	}
 	r.last = now
 	rate := float64(r.done) / now.Sub(r.start).Seconds()
+	if r.total < 0 {
+		fmt.Fprintf(r.w, "%s: %s, %s/s\n", r.what, bytesText(r.done), bytesText(int64(rate)))
+		return
+	}
+	// A total may have been an estimate.
+	r.total = max(r.total, r.done)
 	left := "unknown"
 	if rate > 0 {
 		left = time.Duration(float64(r.total-r.done) / rate * float64(time.Second)).Round(time.Second).String()

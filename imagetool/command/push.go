@@ -4,31 +4,54 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/inetboot/inetboot/blockfs/block"
 	"github.com/inetboot/inetboot/imagetool/push"
+	"github.com/inetboot/inetboot/imagetool/source"
 	"github.com/inetboot/inetboot/internal/storepath"
 )
 
 type pushOptions struct {
 	where
 	push.Options
+	ssh string
 }
 
 func (a *app) pushCommand() *cobra.Command {
 	var o pushOptions
 	c := &cobra.Command{
 		Use:   "push SOURCE|--kernel FILE --name NAME --version VERSION",
-		Short: "Publish the operating system in a directory, an archive or an image",
-		Long: `Push publishes the operating system in SOURCE: a directory; a tarball (plain,
-gzip, bzip2, xz or zstd); an image of a filesystem (ext2/3/4, squashfs, EROFS) or
-a disk (raw or qcow2), of which it finds the partition with the root; or the ISO
-image of a live system (Debian live, Ubuntu, Fedora, Arch, Knoppix). It finds the kernel and its modules in it, writes the
-root filesystem as blocks, sends those that the store lacks, and adds an entry
-to the menu. The first image becomes the menu's default.
+		Short: "Publish the operating system in a directory, an archive, an image or a machine",
+		Long: `Push publishes the operating system in SOURCE:
+
+  DIRECTORY, FILE.tar   a tree, or a tarball of one (plain, gzip, bzip2, xz or zstd);
+                        - is a tarball on standard input
+  IMAGE                 a filesystem (ext2/3/4, squashfs, EROFS), a disk (raw or qcow2),
+                        of which it finds the partition with the root, or the ISO
+                        of a live system (Debian live, Ubuntu, Fedora, Arch, Knoppix)
+  docker://HOST/NAME:TAG  a container image in a registry, with the passwords of
+                        docker login or podman login
+  LAYOUT, ARCHIVE.tar   an OCI layout, an OCI archive, or what docker save wrote;
+                        oci:PATH:NAME, oci-archive:PATH:NAME and
+                        docker-archive:PATH:NAME choose one of several images
+  ssh://USER@HOST/PATH  a running machine, read with its own tar
+
+It finds the kernel and its modules in it, writes the root filesystem as blocks,
+sends those that the store lacks, and adds an entry to the menu. The first image
+becomes the menu's default.
+
+Of a running machine, over ssh or as /, keys of the machine, its machine-id,
+home folders, temporary files and the like stay out, and lines of its fstab that
+name local disks become comments; --verbatim takes it as it is.
+
+--overlay lays a folder or a tarball over the source, as if it was copied into
+it: folders that are there keep owner and mode, links to folders are followed,
+and a file .wh.NAME removes NAME.
 
 Without SOURCE, --kernel and --initrd name the files of an installer or a tool,
 which is started as it is and has no root. A SOURCE that is the folder or archive
@@ -44,6 +67,9 @@ under the same name and version is refused without --replace.`,
   imagetool push live.iso --as-is --name live --version 12
   imagetool push netboot.tar.gz --name debian-installer --version 12
   imagetool push --kernel vmlinuz --initrd initrd.img --cmdline "ip=dhcp" --name tool --version 1
+  imagetool push ssh://root@golden/ --name desktop --version 3 --overlay ./site
+  imagetool push docker://registry.example.org/desktop:3 --name desktop --version 3 --arch arm64
+  docker save desktop:3 | imagetool push - --name desktop --version 3
   imagetool push / --name thismachine --version 1 --to https://boot.example.org/`,
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -59,7 +85,7 @@ under the same name and version is refused without --replace.`,
 	f := c.Flags()
 	f.StringVar(&o.Name, "name", "", "name of the image (required)")
 	f.StringVar(&o.Version, "version", "", "version of the image (required)")
-	f.StringVar(&o.Arch, "arch", "", "architecture, as amd64 or arm64 (default: the kernel's)")
+	f.StringVar(&o.Arch, "arch", "", "architecture, as amd64 or arm64 (default: the kernel's; of container images: this machine's)")
 	f.StringVar(&o.Title, "title", "", "title in the menu (default: the source's os-release)")
 	f.StringVar(&o.HelpText, "help-text", "", "text that the menu shows about the image")
 	f.StringVar(&o.Cmdline, "cmdline", "", "command line of the kernel")
@@ -75,6 +101,15 @@ under the same name and version is refused without --replace.`,
 	f.IntVar(&o.Partition, "partition", 0, "partition of a disk that has the root (default: found)")
 	f.BoolVar(&o.Default, "default", false, "make it the menu's default")
 	f.BoolVar(&o.Replace, "replace", false, "replace an image of the same name and version")
+	f.StringArrayVar(&o.Reading.Overlays, "overlay", nil, "folder or tarball to lay over the source; may be given several times")
+	f.StringArrayVar(&o.Reading.Exclude, "exclude", nil, "pattern of paths that stay out, as /var/cache/apt/archives/*.deb; may be given several times")
+	f.StringArrayVar(&o.Reading.Mounts, "include-mount", nil, "path below a directory or machine where another filesystem is read as well")
+	f.BoolVar(&o.Reading.Verbatim, "verbatim", false, "take a running machine as it is, with its keys and home folders")
+	f.StringVar(&o.ssh, "ssh", "", "the ssh program with its options, as \"ssh -i key\" (default: ssh)")
+	f.BoolVar(&o.Reading.PlainHTTP, "plain-http", false, "ask a registry without encryption")
+	f.Int64Var(&o.Reading.Limits.Entries, "max-entries", source.DefaultEntries, "most names that a source may have")
+	f.Int64Var(&o.Reading.Limits.Size, "max-size", source.DefaultSize, "most bytes that the files of a source may have, holes included")
+	f.IntVar(&o.Reading.Limits.Layers, "max-layers", source.DefaultLayers, "most layers that a container image may have")
 	f.StringVar(&o.TempDir, "tmp", "", "folder for temporary files (default $TMPDIR or /var/tmp)")
 	f.DurationVar(&o.Lifetime, "expires", 0, "how long the catalog counts from now (default: as before)")
 	return c
@@ -103,6 +138,21 @@ func (a *app) runPush(ctx context.Context, o *pushOptions) error {
 	}
 	if o.Partition < 0 {
 		return &usageError{errors.New("--partition must be 1 or more")}
+	}
+	if o.AsIs && len(o.Reading.Overlays)+len(o.Reading.Exclude) > 0 {
+		return &usageError{errors.New("--as-is leaves no room for --overlay or --exclude")}
+	}
+	if l := o.Reading.Limits; l.Entries < 1 || l.Size < 1 || l.Layers < 1 {
+		return &usageError{errors.New("--max-entries, --max-size and --max-layers must be at least 1")}
+	}
+	if _, err := source.NewExclude(o.Reading.Exclude); err != nil {
+		return &usageError{fmt.Errorf("--exclude: %w", err)}
+	}
+	o.Reading.SSH = strings.Fields(o.ssh)
+	for i, m := range o.Reading.Mounts {
+		if o.Reading.Mounts[i] = strings.Trim(path.Clean("/"+m), "/"); o.Reading.Mounts[i] == "" {
+			return &usageError{fmt.Errorf("--include-mount %q: name a path below the source", m)}
+		}
 	}
 	if o.Lifetime < 0 {
 		return &usageError{errors.New("--expires must be more than 0")}

@@ -45,7 +45,7 @@ const (
 
 // Reporter is told how a push goes on.
 type Reporter interface {
-	Begin(what string, total int64) // total bytes; ends what was before
+	Begin(what string, total int64) // total bytes, negative if not known; ends what was before
 	Add(n int64)                    // safe for concurrent use
 	End()
 	Note(text string)
@@ -53,7 +53,8 @@ type Reporter interface {
 
 // Options says what to push.
 type Options struct {
-	Source        string // directory or tarball
+	Source        string         // see package opener
+	Reading       opener.Options // how to read it; Push fills in TempDir, Arch and Progress
 	Name, Version string
 	Arch          string // as GOARCH; "": the kernel's
 	Title         string // "": from os-release
@@ -102,15 +103,10 @@ func Push(ctx context.Context, st store.Store, k *keys.Folder, o Options, rep Re
 		return pushFiles(ctx, st, k, o, rep)
 	}
 	program, programErr := initramfs.FindProgram(o.Program)
-	reported := int64(-1)
-	t, err := opener.Open(ctx, o.Source, opener.Options{Options: source.Options{TempDir: o.TempDir, Partition: o.Partition, Progress: func(done, total int64) {
-		if reported < 0 {
-			rep.Begin("read "+o.Source, total)
-			reported = 0
-		}
-		rep.Add(done - reported)
-		reported = done
-	}}})
+	ro := o.Reading
+	ro.TempDir, ro.Arch, ro.Progress = o.TempDir, o.Arch, readProgress(o.Source, rep)
+	ro.Partition = o.Partition
+	t, err := opener.Open(ctx, o.Source, ro)
 	rep.End()
 	if err != nil {
 		return nil, err
@@ -191,6 +187,20 @@ func Push(ctx context.Context, st store.Store, k *keys.Folder, o Options, rep Re
 	}
 	res.Seconds = time.Since(start).Seconds()
 	return res, err
+}
+
+// readProgress tells rep how far the source is read. Another total is another
+// pass over it.
+func readProgress(name string, rep Reporter) func(done, total int64) {
+	reported, of := int64(0), int64(0)
+	return func(done, total int64) {
+		if total != of {
+			rep.Begin("read "+name, total)
+			reported, of = 0, total
+		}
+		rep.Add(done - reported)
+		reported = done
+	}
 }
 
 // built collects the parts of an image.

@@ -16,6 +16,9 @@ type Options struct {
 	Ref     string // which image of several: a tag or name; "": the only one
 	// Partition of a disk that has the root, as Linux counts; 0: the only one.
 	Partition int
+	// Whiteouts has files named .wh.NAME take away what is below, as in
+	// layers of container images.
+	Whiteouts bool
 	// Progress is called with the number of bytes that were read and the
 	// total, which is negative if it is not known. It may be nil, and it is
 	// not called concurrently.
@@ -73,6 +76,23 @@ func (b *Builder) Close() error {
 	}
 	b.closers = nil
 	return errors.Join(errs...)
+}
+
+// SetExclude replaces what the builder was told to leave out.
+func (b *Builder) SetExclude(x *Exclude) { b.exclude = x }
+
+// Take moves everything that is in other to b, which has to be empty. What b
+// excludes stays excluded. Nothing can be done with other afterwards.
+func (b *Builder) Take(other *Builder) error {
+	if len(b.byPath) > 1 || b.layer > 0 {
+		return errors.New("take the entries of another builder: there are some already")
+	}
+	b.byPath, b.used, b.layer, b.origin = other.byPath, other.used, other.layer, other.origin
+	b.removed, b.opaque = other.removed, other.opaque
+	b.notes = append(b.notes, other.notes...)
+	b.closers = append(b.closers, other.closers...)
+	*other = Builder{}
+	return nil
 }
 
 // Excluded tells whether the entry at p will not be in the tree, nor anything
@@ -151,6 +171,24 @@ func (b *Builder) Link(p, target string) error {
 	return b.add(&link)
 }
 
+// Replace puts e in the place of the entry that has its path and kind.
+func (b *Builder) Replace(e *Entry) error {
+	old := b.byPath[e.Path]
+	if old == nil || old.Type() != e.Type() {
+		return fmt.Errorf("replace /%s: it is not there, or of another kind", e.Path)
+	}
+	if old.IsRegular() {
+		b.used.size -= old.Size
+	}
+	b.used.entries--
+	if err := b.used.entry(b.limits, e); err != nil {
+		return err
+	}
+	e.children, e.layer, e.inLayer = old.children, b.layer, b.layer
+	*old = *e
+	return nil
+}
+
 func (b *Builder) add(e *Entry) error {
 	if err := b.used.entry(b.limits, e); err != nil {
 		return err
@@ -177,6 +215,9 @@ func (b *Builder) add(e *Entry) error {
 	case old.IsDir() && e.IsDir():
 		e.children = old.children
 	case old.IsDir():
+		if b.anyNew(old) {
+			return fmt.Errorf("%w: /%s is there twice, as different kinds of files", ErrRefused, e.Path)
+		}
 		b.drop(old)
 		old = nil
 	}
@@ -250,35 +291,69 @@ func (b *Builder) drop(e *Entry) {
 // finishLayer does what Remove and Opaque asked for: nothing of the layer
 // itself is touched, whatever the order in which things came.
 func (b *Builder) finishLayer() {
+	type target struct {
+		path string
+		self bool // and not only what is in it
+	}
+	var targets []target
 	for _, p := range b.removed {
-		e := b.byPath[p]
-		switch {
-		case e == nil || p == "":
-		case e.layer == b.layer:
-			b.opaque[p] = true
-		case b.anyNew(e):
-			b.opaque[p] = true
-		default:
-			b.drop(e)
-		}
+		targets = append(targets, target{p, p != ""})
 	}
 	for p := range b.opaque {
-		if e := b.byPath[p]; e != nil && e.IsDir() && !b.insideOpaque(p) {
-			b.dropOld(e)
-		}
+		targets = append(targets, target{p, false})
 	}
 	b.removed = nil
 	clear(b.opaque)
-}
-
-// insideOpaque tells whether a directory above p is opaque as well.
-func (b *Builder) insideOpaque(p string) bool {
-	for p != "" {
-		if p = parentPath(p); b.opaque[p] {
-			return true
+	// What lies in another target is done with that: each entry is visited
+	// once.
+	slices.SortFunc(targets, func(x, y target) int {
+		if c := comparePaths(x.path, y.path); c != 0 {
+			return c
+		}
+		return boolOrder(y.self, x.self)
+	})
+	top := ""
+	for i, t := range targets {
+		if i > 0 && (top == "" || t.path == top || strings.HasPrefix(t.path, top+"/")) {
+			continue
+		}
+		top = t.path
+		e := b.byPath[t.path]
+		if e == nil {
+			continue
+		}
+		b.dropOld(e)
+		if t.self && e.layer != b.layer && len(e.children) == 0 {
+			b.drop(e)
 		}
 	}
-	return false
+}
+
+// comparePaths orders paths so that what is in a directory follows it at once.
+func comparePaths(a, b string) int {
+	for i := range min(len(a), len(b)) {
+		x, y := a[i], b[i]
+		switch {
+		case x == y:
+		case x == '/':
+			return -1
+		case y == '/':
+			return 1
+		default:
+			return int(x) - int(y)
+		}
+	}
+	return len(a) - len(b)
+}
+
+func boolOrder(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	}
+	return 1
 }
 
 // anyNew tells whether something in e is of this layer.
@@ -286,16 +361,14 @@ func (b *Builder) anyNew(e *Entry) bool {
 	return slices.ContainsFunc(e.children, func(c *Entry) bool { return !c.gone && (c.layer == b.layer || b.anyNew(c)) })
 }
 
-// dropOld removes what is in the directory e and of layers below, but for
-// directories with something new in them.
+// dropOld removes what is in e and of layers below, but for directories with
+// something new in them.
 func (b *Builder) dropOld(e *Entry) {
 	for _, c := range e.children {
 		if c.gone {
 			continue
 		}
-		if c.IsDir() {
-			b.dropOld(c)
-		}
+		b.dropOld(c)
 		if c.layer != b.layer && len(c.children) == 0 {
 			c.gone = true
 			delete(b.byPath, c.Path)

@@ -155,7 +155,7 @@ func isZero(b []byte) bool { return bytes.Equal(b, zeroUnit[:len(b)]) }
 // Open implements [Contents].
 func (s *Spool) Open(e *Entry) (io.ReadCloser, error) {
 	if e.Place >= 0 {
-		return io.NopCloser(io.NewSectionReader(s.f, e.Place, e.Size)), nil
+		return Section(s.f, e.Place, e.Size), nil
 	}
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -169,6 +169,16 @@ func (s *Spool) Close() error {
 	}
 	return s.f.Close()
 }
+
+// Section returns n bytes of r as the content of a file. It is an
+// [io.ReaderAt] as well.
+func Section(r io.ReaderAt, offset, n int64) io.ReadCloser {
+	return &section{io.NewSectionReader(r, offset, n)}
+}
+
+type section struct{ *io.SectionReader }
+
+func (*section) Close() error { return nil }
 
 // sparseReader reads a file of which only extents are stored.
 type sparseReader struct {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 
 	"golang.org/x/sys/unix"
@@ -248,10 +249,18 @@ func (c *contents) Open(e *source.Entry) (io.ReadCloser, error) {
 		return nil, errors.Join(fmt.Errorf("%w: /%s is another file now", source.ErrChanged, at.path), f.Close())
 	}
 	if st.Blocks*512 >= st.Size {
-		return f, nil
+		return &wholeFile{f, st.Size}, nil
 	}
 	return &sparseFile{f: f}, nil
 }
+
+// wholeFile is a file without holes, which says how long it is.
+type wholeFile struct {
+	*os.File
+	size int64
+}
+
+func (w *wholeFile) Size() int64 { return w.size }
 
 // Close implements [io.Closer].
 func (c *contents) Close() error { return unix.Close(c.root) }

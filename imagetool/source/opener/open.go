@@ -22,11 +22,23 @@ type Options struct {
 	Exclude  []string // patterns of what stays out, see source.NewExclude
 	Mounts   []string // paths at which another filesystem is read as well
 	Overlays []string // directories and tarballs that are laid over, in order
+
+	// Verbatim has a running machine, over ssh or as /, read as it is, with
+	// what package machine leaves out and changes.
+	Verbatim  bool
+	SSH       []string // the ssh program with its options; empty: ssh
+	PlainHTTP bool     // registries are asked without encryption
 }
 
-// Open reads the tree at name: a directory, an image of a filesystem, a disk
-// or a live system, or a tarball that may be compressed with gzip, bzip2, xz
-// or Zstandard, or "-" for one on standard input.
+// Open reads the tree at name:
+//
+//   - a directory, or a tarball that may be compressed with gzip, bzip2, xz or
+//     Zstandard, or "-" for one on standard input;
+//   - an image of a filesystem, a disk or a live system;
+//   - a container image: an OCI layout, an OCI or Docker archive, with
+//     oci:PATH:NAME, oci-archive:PATH:NAME or docker-archive:PATH:NAME if there
+//     are several in it, or docker://REFERENCE for one in a registry;
+//   - ssh://[USER@]HOST[:PORT]/PATH, a running machine.
 func Open(ctx context.Context, name string, o Options) (_ *source.Tree, err error) {
 	x, err := source.NewExclude(o.Exclude)
 	if err != nil {
@@ -47,14 +59,17 @@ func Open(ctx context.Context, name string, o Options) (_ *source.Tree, err erro
 
 func read(ctx context.Context, b *source.Builder, name string, o Options) error {
 	if name == "-" {
-		return tarball.Read(ctx, b, name, o.Options)
+		return readTar(ctx, b, name, o)
+	}
+	if known, err := named(ctx, b, name, o); known {
+		return err
 	}
 	fi, err := os.Stat(name)
 	if err != nil {
 		return fmt.Errorf("%w: %w", source.ErrUnreadable, err)
 	}
 	if fi.IsDir() {
-		return dir.Read(ctx, b, name, dir.Options{Mounts: o.Mounts})
+		return readDir(ctx, b, name, o)
 	}
 	if fi.Mode().IsRegular() || fi.Mode().Type() == fs.ModeDevice {
 		is, err := image.Is(name)
@@ -65,7 +80,7 @@ func read(ctx context.Context, b *source.Builder, name string, o Options) error 
 			return image.Read(ctx, b, name, o.Options)
 		}
 	}
-	return tarball.Read(ctx, b, name, o.Options)
+	return readTar(ctx, b, name, o)
 }
 
 // overlay lays a directory or a tarball over what is in b.
@@ -78,7 +93,8 @@ func overlay(ctx context.Context, b *source.Builder, name string, o Options) err
 		return err
 	}
 	if !fi.IsDir() {
-		return fmt.Errorf("%w: %s is not a directory", source.ErrUnreadable, name)
+		o.Whiteouts = true
+		return tarball.Read(ctx, b, name, o.Options)
 	}
 	return dir.Read(ctx, b, name, dir.Options{Whiteouts: true, Owner: true})
 }

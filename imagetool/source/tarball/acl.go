@@ -163,6 +163,29 @@ func (a acl) binary(access bool) string {
 	return string(b)
 }
 
+// mode returns the permission bits that go with an access list: the group's
+// are the mask, if there is one (acl(5)).
+func (a acl) mode() uint32 {
+	var group, mask uint32
+	mode, masked := uint32(0), false
+	for _, e := range a {
+		switch e.tag {
+		case aclUserObj:
+			mode |= uint32(e.perm) << 6
+		case aclGroupObj:
+			group = uint32(e.perm) << 3
+		case aclMask:
+			mask, masked = uint32(e.perm)<<3, true
+		case aclOther:
+			mode |= uint32(e.perm)
+		}
+	}
+	if masked {
+		group = mask
+	}
+	return mode | group
+}
+
 // parseAccounts returns the numbers of the names in passwd(5) or group(5).
 func parseAccounts(data string) map[string]uint32 {
 	out := make(map[string]uint32)

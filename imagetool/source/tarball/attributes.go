@@ -25,6 +25,10 @@ const (
 	maxAccountsFile = 16 << 20
 )
 
+// gnuName decodes what GNU tar does to names of attributes, since "=" ends a
+// pax record's name.
+var gnuName = strings.NewReplacer("%3D", "=", "%25", "%")
+
 // attributes sets e's extended attributes.
 func (r *reader) attributes(h *tar.Header, e *source.Entry) {
 	set := func(name, value string) {
@@ -47,7 +51,7 @@ func (r *reader) attributes(h *tar.Header, e *source.Entry) {
 	for _, k := range keys {
 		v := h.PAXRecords[k]
 		if name, ok := strings.CutPrefix(k, paxXattr); ok {
-			set(name, v)
+			set(gnuName.Replace(name), v)
 		} else if name, ok := strings.CutPrefix(k, paxLibarchive); ok {
 			name, err := url.PathUnescape(name)
 			value, verr := base64.RawStdEncoding.DecodeString(strings.TrimRight(v, "="))
@@ -89,9 +93,23 @@ func (r *reader) attributes(h *tar.Header, e *source.Entry) {
 			r.lists = append(r.lists, namedList{e.Path, attr, list})
 			continue
 		}
-		if value := list.binary(attr == attrACLAccess); value != "" {
-			set(attr, value)
-		}
+		r.setACL(e, attr, list)
+	}
+}
+
+// setACL sets an access control list. The mode follows it, as the kernel sees
+// to (libarchive writes the mode without it).
+func (r *reader) setACL(e *source.Entry, attr string, list acl) {
+	value := list.binary(attr == attrACLAccess)
+	if value == "" {
+		return
+	}
+	if e.Xattrs == nil {
+		e.Xattrs = make(map[string]string)
+	}
+	e.Xattrs[attr] = value
+	if attr == attrACLAccess {
+		e.Mode = e.Mode&^0o777 | list.mode()
 	}
 }
 
@@ -124,12 +142,7 @@ func (r *reader) namedLists() error {
 			r.b.Note("the access control list of /%s is left out: nobody in the tarball is called %q: make it with tar --numeric-owner", n.path, name)
 			continue
 		}
-		if value := n.list.binary(n.attr == attrACLAccess); value != "" {
-			if e.Xattrs == nil {
-				e.Xattrs = make(map[string]string)
-			}
-			e.Xattrs[n.attr] = value
-		}
+		r.setACL(e, n.attr, n.list)
 	}
 	return nil
 }

@@ -23,9 +23,10 @@ type Input struct {
 	Spool  *source.Spool // of a Stream, and of sparse files
 	Name   string        // for messages
 
-	// Layer has names that begin with .wh. take away what is below. The
-	// mark at the end of a tarball may be missing, since layers are known to
-	// be whole by their digests.
+	// Whiteouts has names that begin with .wh. take away what is below.
+	Whiteouts bool
+	// Layer lets the mark at the end of a tarball be missing, and the tarball
+	// be empty, since layers are known to be whole by their digests.
 	Layer bool
 
 	place    inPlace // opens what lies in At
@@ -175,7 +176,7 @@ type inPlace struct{ r io.ReaderAt }
 var _ source.Contents = (*inPlace)(nil)
 
 func (c *inPlace) Open(e *source.Entry) (io.ReadCloser, error) {
-	return io.NopCloser(io.NewSectionReader(c.r, e.Place, e.Size)), nil
+	return source.Section(c.r, e.Place, e.Size), nil
 }
 
 // entry adds one entry.
@@ -184,7 +185,7 @@ func (r *reader) entry(tr *tar.Reader, h *tar.Header) error {
 	if err != nil {
 		return err
 	}
-	if r.in.Layer && r.whiteout(p) {
+	if r.in.Whiteouts && r.whiteout(p) {
 		return nil
 	}
 	e := &source.Entry{

@@ -62,13 +62,13 @@ func readFile(ctx context.Context, b *source.Builder, f *os.File, name string, o
 	spool := source.NewSpool(o.TempDir)
 	b.OnClose(spool)
 	if Compression(magic[:n]) == "" {
-		return Entries(ctx, b, &Input{At: f, Size: size, Spool: spool, Name: name, progress: p})
+		return Entries(ctx, b, &Input{At: f, Size: size, Spool: spool, Name: name, Whiteouts: o.Whiteouts, progress: p})
 	}
 	// What cannot fit is said now and not in half an hour.
 	if err := spool.Reserve(2 * size); err != nil {
 		return err
 	}
-	return readStream(ctx, b, &counter{r: f, p: p}, spool, name)
+	return readStream(ctx, b, &counter{r: f, p: p}, spool, name, o)
 }
 
 // ReadStream adds the tree of the tarball that r returns to b. total is about
@@ -76,16 +76,16 @@ func readFile(ctx context.Context, b *source.Builder, f *os.File, name string, o
 func ReadStream(ctx context.Context, b *source.Builder, r io.Reader, total int64, name string, o source.Options) error {
 	spool := source.NewSpool(o.TempDir)
 	b.OnClose(spool)
-	return readStream(ctx, b, &counter{r: r, p: &progress{total: total, report: o.Progress}}, spool, name)
+	return readStream(ctx, b, &counter{r: r, p: &progress{total: total, report: o.Progress}}, spool, name, o)
 }
 
-func readStream(ctx context.Context, b *source.Builder, r io.Reader, spool *source.Spool, name string) error {
+func readStream(ctx context.Context, b *source.Builder, r io.Reader, spool *source.Spool, name string, o source.Options) error {
 	in, err := Decompress(bufio.NewReaderSize(r, 1<<20))
 	if err != nil {
 		return fmt.Errorf("%w: %s: %w", source.ErrUnreadable, name, err)
 	}
 	defer in.Close()
-	return Entries(ctx, b, &Input{Stream: in, Spool: spool, Name: name})
+	return Entries(ctx, b, &Input{Stream: in, Spool: spool, Name: name, Whiteouts: o.Whiteouts})
 }
 
 // progress reports how far something is.
