@@ -2,82 +2,106 @@ package catalog
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/inetboot/inetboot/catalog/tuf"
+	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/storepath"
 )
 
-// Source reads files of a store. accept judges the bytes as they came: when it
-// returns an error, a source that knows several mirrors asks the next one.
-// *mirror.Client is a Source.
-type Source interface {
-	Read(ctx context.Context, path string, buf []byte, limit int64, accept func([]byte) error) ([]byte, error)
-}
-
 // Catalog is a verified catalog and where its targets come from.
 type Catalog struct {
-	src  Source
-	list List
+	src Source
+	set *tuf.Trusted
 }
 
 // Options says what else besides signatures counts.
 type Options struct {
-	Now   time.Time // expiry is judged by this time; zero: expiry is not judged
-	Floor uint64    // lowest version that is accepted
+	Now   time.Time    // expiry is judged by this time; zero: expiry is not judged
+	Floor *tuf.Trusted // what was trusted before; nothing older is accepted
 }
 
 // Open reads the newest catalog of a store and verifies it.
-func Open(ctx context.Context, src Source, trust *Trust, o Options) (*Catalog, error) {
-	var list *List
-	_, err := src.Read(ctx, storepath.Catalog, nil, MaxCatalog, func(data []byte) (err error) {
-		list, err = Verify(trust, data, o.Now, o.Floor)
-		return err
-	})
+func Open(ctx context.Context, src Source, anchor *Anchor, o Options) (*Catalog, error) {
+	set, err := tuf.Update(ctx, anchor, src, tuf.Options{Now: o.Now, Floor: o.Floor})
 	if err != nil {
 		return nil, fmt.Errorf("load the catalog: %w", err)
 	}
-	return &Catalog{src: src, list: *list}, nil
+	return &Catalog{src: src, set: set}, nil
 }
 
-// Load verifies the bytes of a catalog and returns it. Its targets are read
-// from src. It is for publishers, who have to know which bytes they replace.
-func Load(src Source, trust *Trust, data []byte, o Options) (*Catalog, error) {
-	list, err := Verify(trust, data, o.Now, o.Floor)
+// From returns the same catalog with its targets read from src.
+func (c *Catalog) From(src Source) *Catalog { return &Catalog{src: src, set: c.set.From(src)} }
+
+// Trusted returns the catalog's metadata.
+func (c *Catalog) Trusted() *tuf.Trusted { return c.set }
+
+// Version returns the catalog's version, which is the snapshot's: it grows
+// with each change of what the catalog lists.
+func (c *Catalog) Version() uint64 { return uint64(c.set.Snapshot().Version()) }
+
+// Expires returns when the catalog expires: the first of its top-level roles.
+func (c *Catalog) Expires() time.Time {
+	_, at := c.set.Expires()
+	return at
+}
+
+// Names returns the names of all targets, sorted.
+func (c *Catalog) Names(ctx context.Context) ([]string, error) {
+	all, err := c.set.All(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &Catalog{src: src, list: *list}, nil
-}
-
-// Version returns the catalog's version.
-func (c *Catalog) Version() uint64 { return c.list.Version }
-
-// Expires returns when the catalog expires.
-func (c *Catalog) Expires() time.Time { return c.list.Expires }
-
-// Names returns the names of all targets.
-func (c *Catalog) Names() []string {
-	names := make([]string, 0, len(c.list.Targets))
-	for n := range c.list.Targets {
+	names := make([]string, 0, len(all))
+	for n := range all {
 		names = append(names, n)
 	}
-	return names
+	slices.Sort(names)
+	return names, nil
 }
 
-func (c *Catalog) target(ctx context.Context, name string) ([]byte, Target, error) {
-	t, ok := c.list.Targets[name]
-	if !ok {
-		return nil, t, fmt.Errorf("%s is %w", name, ErrNotFound)
+// Blob returns the length and the hash of a target.
+func (c *Catalog) Blob(ctx context.Context, name string) (digest.Blob, error) {
+	_, b, err := c.find(ctx, name)
+	return b, err
+}
+
+func (c *Catalog) find(ctx context.Context, name string) (tuf.Target, digest.Blob, error) {
+	t, _, err := c.set.Lookup(ctx, name)
+	if err != nil {
+		return t, digest.Blob{}, err
 	}
-	data, err := c.src.Read(ctx, storepath.Target(name, t.Hashes.SHA256), nil, t.Length, func(b []byte) error {
-		return t.Hashes.SHA256.Check(name, b)
+	b, err := blob(name, t)
+	return t, b, err
+}
+
+// blob checks that a target is one of ours: a name that has a place in a
+// store, a hash that is part of its path, and a length that can be read.
+func blob(name string, t tuf.Target) (digest.Blob, error) {
+	sum, err := digest.Parse(t.Hashes["sha256"])
+	if err != nil || !storepath.ValidTarget(name) || t.Length <= 0 || t.Length > MaxTarget {
+		return digest.Blob{}, fmt.Errorf("the target %.100q is %w: its name, its length of %d bytes or its SHA-256", name, ErrFormat, t.Length)
+	}
+	return digest.Blob{SHA256: sum, Size: t.Length}, nil
+}
+
+func (c *Catalog) target(ctx context.Context, name string) ([]byte, digest.Blob, error) {
+	t, b, err := c.find(ctx, name)
+	if err != nil {
+		return nil, b, err
+	}
+	data, err := c.src.Read(ctx, storepath.Target(name, b.SHA256), nil, b.Size, func(data []byte) error {
+		if err := b.SHA256.Check(name, data); err != nil {
+			return err
+		}
+		return t.Check(name, data)
 	})
 	if err != nil {
-		return nil, t, fmt.Errorf("load %s: %w", name, err)
+		return nil, b, fmt.Errorf("load %s: %w", name, err)
 	}
-	return data, t, nil
+	return data, b, nil
 }
 
 // Menu reads the menu.
@@ -91,7 +115,7 @@ func (c *Catalog) Menu(ctx context.Context) (*Menu, error) {
 
 // Image reads the manifest that a menu entry names.
 func (c *Catalog) Image(ctx context.Context, name string) (*Image, error) {
-	data, t, err := c.target(ctx, name)
+	data, b, err := c.target(ctx, name)
 	if err != nil {
 		return nil, err
 	}
@@ -102,39 +126,5 @@ func (c *Catalog) Image(ctx context.Context, name string) (*Image, error) {
 	if want := ManifestName(m.Name, m.Version, m.Arch); want != name {
 		return nil, fmt.Errorf("the manifest at %s is %w: it says that it is %s", name, ErrFormat, want)
 	}
-	return &Image{m: *m, hash: t.Hashes.SHA256}, nil
-}
-
-// List returns a copy of the verified list, for writing the next version.
-func (c *Catalog) List() List {
-	l := c.list
-	l.Targets = make(map[string]Target, len(c.list.Targets))
-	for n, t := range c.list.Targets {
-		l.Targets[n] = t
-	}
-	return l
-}
-
-// CheckSuccessor tells whether next may replace the catalog old (nil for the
-// first one) in a store whose publishers are trust. Expired catalogs may be
-// replaced and are refused as replacement.
-func CheckSuccessor(trust *Trust, old, next []byte, now time.Time) (*List, error) {
-	l, err := Verify(trust, next, now, 0)
-	if err != nil {
-		return nil, err
-	}
-	if old == nil {
-		return l, nil
-	}
-	prev, err := Verify(trust, old, time.Time{}, 0)
-	if err != nil {
-		if errors.Is(err, ErrUnknownKey) || errors.Is(err, ErrSignature) {
-			return l, nil // the keys were changed; the new catalog is good by the new ones
-		}
-		return nil, fmt.Errorf("the catalog in the store: %w", err)
-	}
-	if l.Version <= prev.Version {
-		return nil, fmt.Errorf("the new catalog is %w: version %d, the store has %d", ErrRollback, l.Version, prev.Version)
-	}
-	return l, nil
+	return &Image{m: *m, hash: b.SHA256}, nil
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/catalog/catalogtest"
+	"github.com/inetboot/inetboot/catalog/publish"
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/strictjson"
 )
@@ -204,51 +206,11 @@ func TestManifestsWithFeatures(t *testing.T) {
 	}
 }
 
-func TestParseTrust(t *testing.T) {
-	want := catalog.NewTrust(2, public(key(1)), public(key(2)))
-	good, err := want.Marshal()
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := catalog.ParseTrust(good)
-	if err != nil || !cmp.Equal(got, want) {
-		t.Fatalf("ParseTrust() = %+v, %v; want %+v", got, err, want)
-	}
-	id, other := public(key(1)).ID(), public(key(9)).ID()
-	for _, tc := range []struct{ name, old, with string }{
-		{"another format", catalog.TrustFormat, "x"},
-		{"threshold 0", `"threshold": 2`, `"threshold": 0`},
-		{"threshold above the keys", `"threshold": 2`, `"threshold": 3`},
-		{"a key under another id", id, other},
-		{"another scheme", `"scheme": "ed25519"`, `"scheme": "rsa"`},
-		{"another type", `"keytype": "ed25519"`, `"keytype": "rsa"`},
-		{"short key", public(key(1)).KeyVal.Public, public(key(1)).KeyVal.Public[2:]},
-		{"no hexadecimal", public(key(1)).KeyVal.Public[:2], "zz"},
-		{"twice", `"threshold": 2`, `"threshold": 1, "threshold": 2`},
-	} {
-		bad := bytes.Replace(good, []byte(tc.old), []byte(tc.with), 1)
-		if bytes.Equal(bad, good) {
-			t.Fatalf("%s: nothing to change in:\n%s", tc.name, good)
-		}
-		if _, err := catalog.ParseTrust(bad); err == nil {
-			t.Errorf("%s: ParseTrust() accepts it", tc.name)
-		}
-	}
-	if _, err := catalog.ParseTrust(append(good, bytes.Repeat([]byte(" "), 20<<10)...)); err == nil {
-		t.Error("ParseTrust() accepts a file that fits on no medium")
-	}
-}
-
 // Key ids are those of TUF, so that other tools know the keys, too.
 func TestKeyID(t *testing.T) {
-	// sha256 of {"keytype":"ed25519","keyval":{"public":"8a88…"},"scheme":"ed25519"}
-	k := public(key(1))
-	if got, want := k.KeyVal.Public, "8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c"; got != want {
-		t.Fatalf("public key %s; want %s", got, want)
-	}
 	const canonical = `{"keytype":"ed25519","keyval":{"public":"8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c"},"scheme":"ed25519"}`
-	if got, want := k.ID(), hash(canonical); got != want {
-		t.Errorf("ID() = %s; want %s", got, want)
+	if got, want := publish.KeyID(catalogtest.Key(1).Public()), hash(canonical); got != want {
+		t.Errorf("KeyID() = %s; want %s", got, want)
 	}
 }
 
@@ -287,20 +249,6 @@ func FuzzParseManifest(f *testing.F) {
 		}
 		if _, err := m.Marshal(); err != nil {
 			t.Errorf("Marshal() of what ParseManifest accepts: %v", err)
-		}
-	})
-}
-
-func FuzzParseTrust(f *testing.F) {
-	good, err := catalog.NewTrust(1, public(key(1))).Marshal()
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(good)
-	f.Fuzz(func(t *testing.T, data []byte) {
-		tr, err := catalog.ParseTrust(data)
-		if err == nil && (tr.Threshold < 1 || tr.Threshold > len(tr.Keys)) {
-			t.Errorf("ParseTrust() accepts threshold %d of %d keys", tr.Threshold, len(tr.Keys))
 		}
 	})
 }

@@ -156,7 +156,7 @@ func (s *session) handOver(ctx context.Context, e *catalog.Entry, img *catalog.I
 	h.Cache, h.CatalogVersion = s.handoffCache(), s.store.catalog.Version()
 	var kept map[string][]byte
 	if h.Cache.Mode == "" || h.Cache.Mode == handoff.CacheAuto {
-		h.Keep, kept = s.store.keep(e, img)
+		h.Keep, kept = s.store.keep(ctx, e, img)
 	}
 	archive, err := h.Archive(files.Indexes, kept)
 	if err != nil {
@@ -205,20 +205,20 @@ func newHandoff(img *catalog.Image, id string, stages []handoff.Stage) *handoff.
 
 // keep returns what a cache has to have of the store, besides blocks, to start
 // the entry again without a network, and those of the files that the target
-// cannot get as easily itself: catalog, menu and manifest, as they were
-// verified.
-func (st *store) keep(e *catalog.Entry, img *catalog.Image) ([]handoff.StoreFile, map[string][]byte) {
+// cannot get as easily itself: the catalog's metadata, menu and manifest, as they
+// were verified.
+func (st *store) keep(ctx context.Context, e *catalog.Entry, img *catalog.Image) ([]handoff.StoreFile, map[string][]byte) {
 	var list []handoff.StoreFile
 	files := make(map[string][]byte)
-	paths := []string{storepath.Catalog}
-	targets := st.catalog.List().Targets
 	for _, name := range []string{catalog.MenuName, catalog.MirrorsName, e.Image} {
-		paths = append(paths, storepath.Target(name, targets[name].Hashes.SHA256))
-	}
-	for _, p := range paths {
-		if data := st.source.Kept(p); data != nil {
-			files[p] = data
-			list = append(list, handoff.StoreFile{Path: p, Blob: digest.BlobOf(data)})
+		b, err := st.catalog.Blob(ctx, name)
+		if err != nil {
+			continue // there need be no mirrors
+		}
+		path := storepath.Target(name, b.SHA256)
+		if data := st.source.Kept(path); data != nil {
+			files[path] = data
+			list = append(list, handoff.StoreFile{Path: path, Blob: b})
 		}
 	}
 	man := img.Manifest()
@@ -227,6 +227,11 @@ func (st *store) keep(e *catalog.Entry, img *catalog.Image) ([]handoff.StoreFile
 		handoff.StoreFile{Path: storepath.File(man.Initrd.SHA256), Blob: man.Initrd})
 	for _, f := range man.Root.Files {
 		list = append(list, handoff.StoreFile{Path: storepath.Index(f.Index.SHA256), Blob: f.Index})
+	}
+	// The timestamp, which makes the rest count, is the last one.
+	for _, f := range st.catalog.Trusted().Files() {
+		files[f.Path] = f.Data
+		list = append(list, handoff.StoreFile{Path: f.Path, Blob: digest.BlobOf(f.Data)})
 	}
 	return list, files
 }

@@ -150,7 +150,7 @@ func TestCacheOnStick(t *testing.T) {
 	}
 	published(5)
 	top := b.cacheFolder(t, b.paths.kernel)
-	published(1)
+	published(2)
 	vm := b.start(t, b.site(), vmtest.Config{Name: "stick", Disks: []vmtest.Disk{
 		{File: garbage(t), Model: "virtio-blk-pci"},
 		{File: fatStick(t, "", "00000001"), Model: "ide-hd"},
@@ -166,7 +166,7 @@ func TestCacheOnStick(t *testing.T) {
 
 	cable(t, vm, true)
 	vm.SendT(t, "r")
-	vm.ExpectT(t, patience, `inetboot: refused: catalog: the catalog is older than one seen before: version 1, but 5 was seen`)
+	vm.ExpectT(t, patience, `inetboot: refused: catalog: the catalog.s timestamp is older than one seen before: version 2, but 5 was seen`)
 	vm.ExpectT(t, patience, `Test menu \(offline\)`)
 
 	published(6) // found without anybody's doing
@@ -192,7 +192,7 @@ func TestCacheOnStick(t *testing.T) {
 func TestCacheWithoutNetwork(t *testing.T) {
 	b := newBed(t, 3)
 	b.paths = b.publish(t, 3, time.Now().Add(-time.Hour), b.kernel, b.target, 3)
-	catalogFile := b.files[storepath.Catalog]
+	catalogFile := b.files[storepath.Timestamp]
 	top := b.cacheFolder(t)
 	vm := b.start(t, b.site(), vmtest.Config{Name: "offline", NICs: []vmtest.NIC{}, Disks: []vmtest.Disk{
 		{File: garbage(t), Model: "usb-storage"},
@@ -201,7 +201,7 @@ func TestCacheWithoutNetwork(t *testing.T) {
 		{File: ext4Disk(t, top), Model: "nvme"},
 	}})
 	vm.ExpectT(t, patience, `inetboot: cache on nvme0n1 \(ext4 `+ext4UUID+`\), images complete in it: 1\n`)
-	vm.ExpectT(t, patience, `inetboot: warning: the cache's catalog expired at .* \(this machine's clock says .*\) and is used because no store can be asked`)
+	vm.ExpectT(t, patience, `inetboot: warning: the cache's catalog.* expired at .* \(this machine's clock says .*\) and is used because no store can be asked`)
 	vm.ExpectT(t, patience, `menu ready, offline: no link has a carrier`)
 	vm.ExpectT(t, patience, `In \d s: Tiny Linux 1\.`)
 	vm.ExpectT(t, patience, `inetboot: starting tiny-1\n`)
@@ -210,8 +210,8 @@ func TestCacheWithoutNetwork(t *testing.T) {
 	if !h.Offline || h.Network.MAC != "" || h.Cache.UUID != ext4UUID || h.Mirrors[0] != b.url {
 		t.Errorf("handoff: offline %t, network %+v, cache %+v, mirrors %v; want no network, the disk %s, and the store all the same", h.Offline, h.Network, h.Cache, h.Mirrors, ext4UUID)
 	}
-	if want := (handoff.StoreFile{Path: storepath.Catalog, Blob: digest.BlobOf(catalogFile)}); len(h.Keep) == 0 || h.Keep[0] != want {
-		t.Errorf("files to keep = %v; want %v among them", h.Keep, want)
+	if want := (handoff.StoreFile{Path: storepath.Timestamp, Blob: digest.BlobOf(catalogFile)}); len(h.Keep) == 0 || h.Keep[len(h.Keep)-1] != want {
+		t.Errorf("files to keep = %v; want %v at the end", h.Keep, want)
 	}
 }
 

@@ -69,7 +69,7 @@ func explainAll(err error) string {
 func refused(err error) bool {
 	for _, r := range []error{
 		digest.ErrMismatch, mirror.ErrRejected, mirror.ErrTooLarge, strictjson.ErrSyntax,
-		catalog.ErrFormat, catalog.ErrSignature, catalog.ErrUnknownKey, catalog.ErrExpired, catalog.ErrRollback, catalog.ErrNotFound,
+		catalog.ErrFormat, catalog.ErrSignature, catalog.ErrUnknownKey, catalog.ErrExpired, catalog.ErrRollback, catalog.ErrMismatch, catalog.ErrNotFound,
 	} {
 		if errors.Is(err, r) {
 			return true

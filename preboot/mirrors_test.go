@@ -1,7 +1,6 @@
 package main
 
 import (
-	"crypto/ed25519"
 	"strings"
 	"testing"
 	"time"
@@ -9,19 +8,17 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/inetboot/inetboot/catalog"
-	"github.com/inetboot/inetboot/internal/digest"
+	"github.com/inetboot/inetboot/catalog/catalogtest"
 	"github.com/inetboot/inetboot/internal/mirror"
 	"github.com/inetboot/inetboot/internal/mirror/mirrortest"
-	"github.com/inetboot/inetboot/internal/storepath"
 	"github.com/inetboot/inetboot/preboot/console"
 	"github.com/inetboot/inetboot/preboot/settings"
 )
 
 // signedStore returns the files of a store whose catalog names mirrors, and
-// the key that is trusted.
-func signedStore(t *testing.T, urls ...string) (map[string][]byte, *catalog.Trust) {
+// where trust in it begins.
+func signedStore(t *testing.T, urls ...string) (map[string][]byte, *catalog.Anchor) {
 	t.Helper()
-	key := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
 	menu, err := catalog.NewMenu("Menu").Marshal()
 	if err != nil {
 		t.Fatal(err)
@@ -34,19 +31,9 @@ func signedStore(t *testing.T, urls ...string) (map[string][]byte, *catalog.Trus
 	if err != nil {
 		t.Fatal(err)
 	}
-	now := time.Now()
-	signed, err := catalog.Sign(&catalog.List{
-		Type: catalog.Type, Version: 1, Created: now, Expires: now.Add(time.Hour),
-		Targets: map[string]catalog.Target{catalog.MenuName: catalog.NewTarget(menu), catalog.MirrorsName: catalog.NewTarget(mirrors)},
-	}, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return map[string][]byte{
-		storepath.Catalog: signed,
-		storepath.Target(catalog.MenuName, digest.Of(menu)):       menu,
-		storepath.Target(catalog.MirrorsName, digest.Of(mirrors)): mirrors,
-	}, catalog.NewTrust(1, catalog.NewKey(key.Public().(ed25519.PublicKey)))
+	repo := catalogtest.New(t, catalogtest.Options{})
+	repo.Publish(t, map[string][]byte{catalog.MenuName: menu, catalog.MirrorsName: mirrors})
+	return repo.Files, repo.Anchor(t)
 }
 
 // The catalog's mirrors are measured and the nearest is used, also for what
@@ -55,12 +42,12 @@ func TestCatalogMirrorsAreUsed(t *testing.T) {
 	var far, near, silent mirrortest.Switch
 	farURL, nearURL := mirrortest.Serve(t, &far).URL, mirrortest.Serve(t, &near).URL
 	silentURL, absent := mirrortest.Serve(t, &silent).URL, mirrortest.Refusing(t)
-	files, trust := signedStore(t, nearURL, silentURL+"/", absent, farURL)
+	files, anchor := signedStore(t, nearURL, silentURL+"/", absent, farURL)
 	far.Set(mirrortest.Late(150 * time.Millisecond)(mirrortest.Files(files)))
 	near.Set(mirrortest.Files(files))
 	silent.Set(mirrortest.Silent(nil))
 
-	s := &session{con: console.New(), line: newTimeline(), set: &settings.Settings{URLs: []string{farURL}, Trust: trust}}
+	s := &session{con: console.New(), line: newTimeline(), set: &settings.Settings{URLs: []string{farURL}, Anchor: anchor}}
 	defer s.con.Close()
 	client, err := mirror.New(s.set.URLs, mirror.Options{})
 	if err != nil {
@@ -92,14 +79,14 @@ func TestCatalogMirrorsAreUsed(t *testing.T) {
 
 // What is wrong with the list of mirrors does not keep a machine from booting.
 func TestBadMirrorList(t *testing.T) {
-	files, trust := signedStore(t, "http://m.example/")
+	files, anchor := signedStore(t, "http://m.example/")
 	for p := range files {
 		if strings.HasSuffix(p, "."+catalog.MirrorsName) {
 			files[p] = []byte("tampered")
 		}
 	}
 	url := mirrortest.Serve(t, mirrortest.Files(files)).URL
-	s := &session{con: console.New(), line: newTimeline(), set: &settings.Settings{URLs: []string{url}, Trust: trust}}
+	s := &session{con: console.New(), line: newTimeline(), set: &settings.Settings{URLs: []string{url}, Anchor: anchor}}
 	defer s.con.Close()
 	client, err := mirror.New(s.set.URLs, mirror.Options{Attempts: 1})
 	if err != nil {

@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/catalog/tuf"
 	"github.com/inetboot/inetboot/internal/handoff"
 	"github.com/inetboot/inetboot/internal/mirror"
-	"github.com/inetboot/inetboot/internal/storepath"
 	"github.com/inetboot/inetboot/preboot/cache"
 	"github.com/inetboot/inetboot/preboot/console"
 )
@@ -58,59 +58,53 @@ func (s *session) newSource(client *mirror.Client) *cache.Source {
 	return src
 }
 
-// cachedCatalog is the catalog on the cache's disk, as far as signatures go.
+// cachedCatalog is the catalog on the cache's disk, as far as it can be
+// verified.
 type cachedCatalog struct {
 	mu   sync.Mutex
-	disk *cache.Disk // that the rest is about
-	data []byte      // nil: there is none that counts
-	list *catalog.List
+	disk *cache.Disk  // that the rest is about
+	set  *tuf.Trusted // nil: there is none that counts
 }
 
-// readCached returns the catalog of the cache once its signatures have been
-// verified, or nil. Whether it has expired is for others to judge.
-func (s *session) readCached(ctx context.Context) ([]byte, *catalog.List) {
+// readCached returns the catalog of the cache once it has been verified, or
+// nil. Whether it has expired is for others to judge, and it may lack what the
+// timestamp leads to.
+func (s *session) readCached(ctx context.Context) *tuf.Trusted {
 	d := s.cache.Disk()
 	c := &s.cached
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if d == nil || c.disk == d {
-		return c.data, c.list
+		return c.set
 	}
-	data, err := d.Read(ctx, storepath.Catalog, nil, catalog.MaxCatalog, nil)
-	if err == nil {
-		c.list, err = catalog.Verify(s.set.Trust, data, time.Time{}, 0)
-	}
+	set, err := tuf.Floor(ctx, s.set.Anchor, d)
 	if ctx.Err() != nil {
-		return nil, nil
+		return nil
 	}
-	c.disk = d
-	if err == nil {
-		c.data = data
-	} else if !errors.Is(err, cache.ErrNotCached) {
+	c.disk, c.set = d, set
+	if err != nil && !errors.Is(err, cache.ErrNotCached) {
 		s.say("%s", explain(part("catalog in the cache", err)))
 	}
-	return c.data, c.list
+	return c.set
 }
 
-// floor returns the version that a catalog has to have at least.
-func (s *session) floor(ctx context.Context) uint64 {
-	var v uint64
-	if s.store != nil {
-		v = s.store.catalog.Version()
+// floor returns what a catalog must not be older than.
+func (s *session) floor(ctx context.Context) *tuf.Trusted {
+	cached := s.readCached(ctx)
+	if s.store == nil {
+		return cached
 	}
-	if _, l := s.readCached(ctx); l != nil {
-		v = max(v, l.Version)
+	seen := s.store.catalog.Trusted()
+	if cached != nil && seen.NotOlder(cached) != nil {
+		return cached
 	}
-	return v
+	return seen
 }
 
 // checkFloor refuses to go on from a catalog that is older than the cache's.
 // The disk may have been found after the catalog was read.
 func (s *session) checkFloor(ctx context.Context) error {
-	if floor, have := s.floor(ctx), s.store.catalog.Version(); have < floor {
-		return fmt.Errorf("the catalog is %w: version %d, but the cache has seen %d", catalog.ErrRollback, have, floor)
-	}
-	return nil
+	return s.store.catalog.Trusted().NotOlder(s.readCached(ctx))
 }
 
 // tryNetwork looks for a store once. Where the cache has a menu it does so
@@ -142,8 +136,7 @@ func (s *session) hurry(ctx context.Context, end context.CancelCauseFunc) {
 				end(errSkipped)
 			}
 		case <-tick.C:
-			data, _ := s.readCached(ctx)
-			if data == nil {
+			if set := s.readCached(ctx); set == nil || set.Snapshot() == nil {
 				continue
 			}
 			if keys == nil {
@@ -172,18 +165,17 @@ func (s *session) openCached(ctx context.Context, why error) bool {
 	case <-time.After(searchPatience):
 	case <-ctx.Done():
 	}
-	data, list := s.readCached(ctx)
-	if data == nil {
+	if s.readCached(ctx) == nil {
 		return false
 	}
-	st, err := s.loadCached(ctx, data, why)
+	st, err := s.loadCached(ctx, why)
 	if err != nil {
 		s.say("%s", explain(err))
 		return false
 	}
 	s.store = st
 	s.say("offline: %s", st.offline)
-	s.say("catalog %d from the cache on %s, valid until %s", list.Version, s.cache.Disk().Device(), stamp(list.Expires))
+	s.say("catalog %d from the cache on %s, valid until %s", st.catalog.Version(), s.cache.Disk().Device(), stamp(st.catalog.Expires()))
 	return true
 }
 
@@ -192,17 +184,17 @@ func (s *session) openCached(ctx context.Context, why error) bool {
 // newest that this machine has seen, and the clock may be what is wrong. A
 // store that answered with an expired catalog has said that there is no
 // better one.
-func (s *session) loadCached(ctx context.Context, data []byte, why error) (*store, error) {
+func (s *session) loadCached(ctx context.Context, why error) (*store, error) {
 	st := &store{source: s.newSource(nil), offline: reasonOffline(why)}
 	o := catalog.Options{Now: time.Now()}
 	if s.store != nil {
-		o.Floor = s.store.catalog.Version()
+		o.Floor = s.store.catalog.Trusted()
 	}
-	c, err := catalog.Load(st.source, s.set.Trust, data, o)
+	c, err := catalog.Open(ctx, st.source, s.set.Anchor, o)
 	var expired *catalog.ExpiredError
 	if errors.As(err, &expired) && !errors.Is(why, catalog.ErrExpired) {
 		o.Now = time.Time{}
-		if c, err = catalog.Load(st.source, s.set.Trust, data, o); err == nil {
+		if c, err = catalog.Open(ctx, st.source, s.set.Anchor, o); err == nil {
 			text := fmt.Sprintf("the cache's catalog expired at %s (this machine's clock says %s) and is used because no store can be asked", stamp(expired.Expires), stamp(expired.Now))
 			s.say("warning: %s", text)
 			st.offline += "; " + text
@@ -211,7 +203,6 @@ func (s *session) loadCached(ctx context.Context, data []byte, why error) (*stor
 	if err != nil {
 		return nil, part("catalog in the cache", err)
 	}
-	st.source.Keep(storepath.Catalog, data)
 	m, err := c.Menu(ctx)
 	if err != nil {
 		return nil, part("menu", err)
@@ -224,22 +215,31 @@ func (s *session) loadCached(ctx context.Context, data []byte, why error) (*stor
 // cache has whole.
 func (s *session) completeImages(ctx context.Context) map[string]bool {
 	d := s.cache.Disk()
-	data := s.store.source.Kept(storepath.Catalog)
-	if d == nil || data == nil || len(d.State().Complete) == 0 {
+	if d == nil || len(d.State().Complete) == 0 {
 		return nil
 	}
 	// From the disk alone: nothing is to be downloaded for this.
-	c, err := catalog.Load(d, s.set.Trust, data, catalog.Options{})
-	if err != nil {
-		return nil
-	}
+	c := s.store.catalog.From(d)
 	out := make(map[string]bool)
-	for name, t := range c.List().Targets {
-		if !d.Listed(t.Hashes.SHA256) {
+	for _, name := range images(s.store.menu.Entries) {
+		if b, err := c.Blob(ctx, name); err != nil || !d.Listed(b.SHA256) {
 			continue
 		}
 		if img, err := c.Image(ctx, name); err == nil && d.Complete(ctx, img) {
 			out[name] = true
+		}
+	}
+	return out
+}
+
+// images returns the images that entries name.
+func images(entries []catalog.Entry) []string {
+	var out []string
+	for i := range entries {
+		if e := &entries[i]; e.Image != "" {
+			out = append(out, e.Image)
+		} else {
+			out = append(out, images(e.Entries)...)
 		}
 	}
 	return out

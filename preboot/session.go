@@ -203,7 +203,7 @@ func (s *session) openStore(ctx context.Context, c *network.Config) error {
 // this session has seen, or the cache has, is refused.
 func (s *session) load(ctx context.Context, client *mirror.Client) (*store, error) {
 	src := s.newSource(client)
-	c, err := catalog.Open(ctx, src, s.set.Trust, catalog.Options{Now: time.Now(), Floor: s.floor(ctx)})
+	c, err := catalog.Open(ctx, src, s.set.Anchor, catalog.Options{Now: time.Now(), Floor: s.floor(ctx)})
 	if err != nil {
 		return nil, part("catalog", err)
 	}

@@ -8,7 +8,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
-	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -29,6 +28,7 @@ import (
 	"github.com/u-root/u-root/pkg/cpio"
 
 	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/catalog/catalogtest"
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/handoff"
 	"github.com/inetboot/inetboot/internal/site"
@@ -92,7 +92,7 @@ func initramfs(t *testing.T, program string) []byte {
 
 // publisher is a store in memory, served by HTTP.
 type publisher struct {
-	key ed25519.PrivateKey
+	key byte   // the first one that signs
 	url string // for the guest
 
 	missing []string // drivers that the image lacks
@@ -105,7 +105,7 @@ type publisher struct {
 
 func newPublisher(t *testing.T) *publisher {
 	t.Helper()
-	p := &publisher{key: ed25519.NewKeyFromSeed(slices.Repeat([]byte{1}, 32)), files: map[string][]byte{}, gets: map[string]int{}}
+	p := &publisher{key: firstKey, files: map[string][]byte{}, gets: map[string]int{}}
 	srv := httptest.NewServer(p)
 	t.Cleanup(srv.Close)
 	p.url = strings.Replace(srv.URL, "127.0.0.1", "10.0.2.2", 1)
@@ -153,9 +153,14 @@ func (p *publisher) change(path string) func() {
 	return func() { p.put(path, b) }
 }
 
-func (p *publisher) trust() *catalog.Trust {
-	return catalog.NewTrust(1, catalog.NewKey(p.key.Public().(ed25519.PublicKey)))
+// root returns the root that the medium has.
+func (p *publisher) root(t *testing.T) []byte {
+	t.Helper()
+	return catalogtest.New(t, catalogtest.Options{Key: firstKey}).Root()
 }
+
+// firstKey is the first of the keys that the medium trusts.
+const firstKey = 1
 
 // paths of what publish published.
 type paths struct{ kernel, initrd, index, manifest, menu string }
@@ -193,12 +198,9 @@ func (p *publisher) publish(t *testing.T, version uint64, expires time.Time, ker
 	if err != nil {
 		t.Fatal(err)
 	}
-	list := &catalog.List{Type: catalog.Type, Version: version, Created: time.Now(), Expires: expires, Targets: map[string]catalog.Target{
-		catalog.MenuName: catalog.NewTarget(menuFile), name: catalog.NewTarget(manifest),
-	}}
-	signed, err := catalog.Sign(list, p.key)
-	if err != nil {
-		t.Fatal(err)
+	repo := catalogtest.New(t, catalogtest.Options{Key: p.key, Now: expires.Add(-time.Hour), Lifetime: time.Hour})
+	for repo.Open(t).Version() < version {
+		repo.Publish(t, map[string][]byte{catalog.MenuName: menuFile, name: manifest})
 	}
 	where := paths{
 		kernel: storepath.File(digest.Of(kernel)), initrd: storepath.File(digest.Of(initrd)), index: storepath.Index(digest.Of(index)),
@@ -209,7 +211,10 @@ func (p *publisher) publish(t *testing.T, version uint64, expires time.Time, ker
 	p.put(where.index, index)
 	p.put(where.manifest, manifest)
 	p.put(where.menu, menuFile)
-	p.put(storepath.Catalog, signed)
+	p.put(storepath.RoleMetadata("root", 1), repo.Root())
+	for _, f := range repo.Open(t).Trusted().Files()[1:] {
+		p.put(f.Path, f.Data)
+	}
 	return where
 }
 
@@ -232,7 +237,7 @@ func newBed(t *testing.T, timeout int) *bed {
 	}
 	b.preboot = initramfs(t, compile(t, ".", "-ldflags", "-X main.builtAt=1700000000"))
 	b.target = append(initramfs(t, compile(t, "./testdata/target")), 0, 0) // no multiple of four
-	b.paths = b.publish(t, 1, time.Now().Add(time.Hour), b.kernel, b.target, timeout)
+	b.paths = b.publish(t, 2, time.Now().Add(time.Hour), b.kernel, b.target, timeout)
 	return b
 }
 
@@ -241,11 +246,7 @@ func (b *bed) start(t *testing.T, s *site.Site, c vmtest.Config) *vmtest.VM {
 	t.Helper()
 	initrd := b.preboot
 	if s != nil {
-		trust, err := json.Marshal(b.trust())
-		if err != nil {
-			t.Fatal(err)
-		}
-		a, err := site.Archive(s, trust)
+		a, err := site.Archive(s, b.root(t))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -321,7 +322,7 @@ func TestBootByTimeout(t *testing.T) {
 
 func TestSettingsFromCommandLineAlone(t *testing.T) {
 	b := newBed(t, -1)
-	vm := b.start(t, nil, vmtest.Config{Name: "cmdline", Append: fmt.Sprintf("inetboot.url=%s inetboot.key=%x inetboot.entry=deep", b.url, []byte(b.key.Public().(ed25519.PublicKey)))})
+	vm := b.start(t, nil, vmtest.Config{Name: "cmdline", Append: fmt.Sprintf("inetboot.url=%s inetboot.key=%x inetboot.entry=deep", b.url, []byte(catalogtest.Key(b.key).Public()))})
 	vm.ExpectT(t, patience, `inetboot: starting deep\n`)
 	if cmdline, _ := expectTarget(t, vm); !strings.Contains(cmdline, "entry.option=deep") || strings.Contains(cmdline, "inetboot.key") {
 		t.Errorf("target's command line = %q", cmdline)
@@ -398,12 +399,12 @@ func TestTwoConsoles(t *testing.T) {
 // A changed bit anywhere is named and not booted, and the menu goes on.
 func TestRefusals(t *testing.T) {
 	b := newBed(t, -1)
-	unchanged := b.files[storepath.Catalog]
-	b.put(storepath.Catalog, bytes.Replace(unchanged, []byte(`"version":1`), []byte(`"version":9`), 1))
+	unchanged := b.files[storepath.Timestamp]
+	b.put(storepath.Timestamp, bytes.Replace(unchanged, []byte(`"version":2`), []byte(`"version":9`), 1))
 	vm := b.start(t, b.site(), vmtest.Config{Name: "refusals"})
-	vm.ExpectT(t, patience, `inetboot: refused: catalog: the catalog has been changed after signing`)
+	vm.ExpectT(t, patience, `inetboot: refused: catalog: the catalog.s timestamp has been changed after signing`)
 	vm.ExpectT(t, patience, `> +1  Try again`)
-	b.put(storepath.Catalog, unchanged)
+	b.put(storepath.Timestamp, unchanged)
 	vm.SendT(t, "\r")
 	vm.ExpectT(t, patience, `inetboot: menu ready\n`)
 	for _, f := range []struct{ what, path, want string }{
@@ -420,11 +421,11 @@ func TestRefusals(t *testing.T) {
 		undo()
 	}
 	// A catalog that has expired, read by R, does not replace the good one.
-	b.publish(t, 2, time.Now().Add(-time.Hour), b.kernel, b.target, -1)
+	b.publish(t, 3, time.Now().Add(-time.Hour), b.kernel, b.target, -1)
 	vm.SendT(t, "r")
-	vm.ExpectT(t, patience, `inetboot: refused: catalog: the catalog expired at .* \(this machine's clock says .*\)`)
+	vm.ExpectT(t, patience, `inetboot: refused: catalog: the catalog.s timestamp expired at .* \(this machine's clock says .*\)`)
 	vm.ExpectT(t, patience, `Enter: start`)
-	b.put(storepath.Catalog, unchanged)
+	b.put(storepath.Timestamp, unchanged)
 	vm.SendT(t, "\r")
 	vm.ExpectT(t, patience, `inetboot: starting tiny-1\n`)
 	expectTarget(t, vm)
@@ -432,19 +433,17 @@ func TestRefusals(t *testing.T) {
 
 func TestUnknownKey(t *testing.T) {
 	b := newBed(t, -1)
-	right := b.key
-	b.key = ed25519.NewKeyFromSeed(slices.Repeat([]byte{9}, 32))
-	b.publish(t, 1, time.Now().Add(time.Hour), b.kernel, b.target, -1)
-	b.key = right
+	b.key = 9
+	b.publish(t, 2, time.Now().Add(time.Hour), b.kernel, b.target, -1)
 	vm := b.start(t, b.site(), vmtest.Config{Name: "key"})
-	vm.ExpectT(t, patience, `inetboot: refused: catalog: the catalog is not signed by a trusted key: signed by [0-9a-f]{12}, trusted is [0-9a-f]{12}`)
+	vm.ExpectT(t, patience, `inetboot: refused: catalog: the catalog.s timestamp is not signed by a trusted key: signed by [0-9a-f]{12}, trusted is [0-9a-f]{12}`)
 	vm.ExpectT(t, patience, `> +1  Try again`)
 }
 
 func TestTooLittleMemory(t *testing.T) {
 	b := newBed(t, -1)
 	// Three times the size is more than there is.
-	b.publish(t, 1, time.Now().Add(time.Hour), b.kernel, append(slices.Clip(b.target), make([]byte, 80<<20)...), -1)
+	b.publish(t, 3, time.Now().Add(time.Hour), b.kernel, append(slices.Clip(b.target), make([]byte, 80<<20)...), -1)
 	vm := b.start(t, b.site(), vmtest.Config{Name: "memory", Memory: 256})
 	vm.ExpectT(t, patience, `inetboot: menu ready\n`)
 	vm.SendT(t, "\r")

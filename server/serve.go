@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/inetboot/inetboot/catalog/publish"
 	"github.com/inetboot/inetboot/server/api"
 	"github.com/inetboot/inetboot/server/boots"
 	"github.com/inetboot/inetboot/server/listen"
@@ -54,7 +56,7 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) (err error
 	defer folder.Close()
 	limits := store.DefaultLimits()
 	limits.File = o.maxFile
-	dir, err := store.Open(folder.Store(), folder.Temp(), limits)
+	dir, err := store.Open(folder.Store(), folder.Temp(), limits, publish.KeySigner(folder.Online))
 	if err != nil {
 		return err
 	}
@@ -70,11 +72,12 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) (err error
 	work, stopWork := context.WithCancel(ctx)
 	var working sync.WaitGroup
 	working.Go(func() { keeper.Run(work) })
+	working.Go(func() { refresh(work, dir, log) })
 	defer working.Wait() // before the store is closed
 	defer stopWork()
 
 	srv := &http.Server{
-		Handler:           api.New(api.Options{Store: dir, Boots: keeper, Token: folder.Token, Log: log}),
+		Handler:           api.New(api.Options{Store: dir, Boots: keeper, Token: folder.Token, Online: folder.Online.Public().(ed25519.PublicKey), Log: log}),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
@@ -126,6 +129,29 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) (err error
 	}
 	log.Info("stopped")
 	return nil
+}
+
+// refreshPause is how long to wait after the catalog could not be signed.
+const refreshPause = time.Minute
+
+// refresh signs snapshot and timestamp anew before they expire, until ctx ends.
+func refresh(ctx context.Context, dir *store.Dir, log *slog.Logger) {
+	for {
+		signed, next, err := dir.Refresh(ctx, time.Now())
+		wait := time.Until(next)
+		if err != nil && ctx.Err() == nil {
+			log.Error("the catalog's timestamp could not be signed", "error", err)
+			wait = refreshPause
+		}
+		if signed {
+			log.Info("signed the catalog's timestamp")
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(max(wait, time.Second)):
+		}
+	}
 }
 
 // loadTLS returns nil for plain HTTP.

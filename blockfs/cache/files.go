@@ -336,7 +336,7 @@ func (c *Cache) removeFile(p string) error {
 func (c *Cache) Keep(paths ...string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.keep = map[string]bool{storepath.Catalog: true}
+	c.keep = map[string]bool{storepath.Timestamp: true}
 	for _, p := range paths {
 		c.keep[p] = true
 		if f := c.files[p]; f != nil && f.whole && c.state == StateOK {

@@ -46,10 +46,10 @@ func TestFiles(t *testing.T) {
 	kernel, catalog, menu := fixedBlock(1, 3*mib+17), []byte("catalog 1"), []byte("{}")
 	kp := putFile(t, c, kernel)
 	for _, content := range [][]byte{catalog, []byte("catalog, version 2")} {
-		if err := c.PutFile(t.Context(), storepath.Catalog, int64(len(content)), bytes.NewReader(content)); err != nil {
+		if err := c.PutFile(t.Context(), storepath.Timestamp, int64(len(content)), bytes.NewReader(content)); err != nil {
 			t.Fatal(err)
 		}
-		checkFile(t, c, storepath.Catalog, content)
+		checkFile(t, c, storepath.Timestamp, content)
 	}
 	mp := storepath.Target("images/debian/12/amd64.json", digest.Of(menu))
 	if err := c.PutFile(t.Context(), mp, int64(len(menu)), bytes.NewReader(menu)); err != nil {
@@ -58,7 +58,7 @@ func TestFiles(t *testing.T) {
 	for range 2 {
 		checkFile(t, c, kp, kernel)
 		checkFile(t, c, mp, menu)
-		checkFile(t, c, storepath.Catalog, []byte("catalog, version 2"))
+		checkFile(t, c, storepath.Timestamp, []byte("catalog, version 2"))
 		if s := c.Stats(); s.Files != 3 || s.FileSize != diskUse(t, filepath.Join(dir, "store")) {
 			t.Errorf("%+v; the folder has %d bytes", s, diskUse(t, filepath.Join(dir, "store")))
 		}

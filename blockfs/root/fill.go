@@ -88,8 +88,12 @@ func (r *Root) fillFiles(ctx context.Context, o FillOptions) error {
 			if r.verify(ctx, f) == nil {
 				continue
 			}
-			if err := r.o.Cache.RemoveFile(ctx, f.Path); err != nil {
-				return err
+			// The timestamp is replaced in one step: what a machine has seen
+			// must not get lost.
+			if f.Path != storepath.Timestamp {
+				if err := r.o.Cache.RemoveFile(ctx, f.Path); err != nil {
+					return err
+				}
 			}
 		}
 		if err := r.fillFile(ctx, f, o.Here); err != nil {
@@ -135,7 +139,7 @@ func (r *Root) fillFile(ctx context.Context, f handoff.StoreFile, here func(hand
 	if r.o.Mirrors == nil {
 		return mirror.ErrNotFound
 	}
-	if kind, _, _ := storepath.Parse(f.Path); !kind.Immutable() {
+	if kind, _, _ := storepath.Parse(f.Path); !kind.Immutable() && !storepath.Versioned(f.Path) {
 		return nil // a newer one by now, which nobody here has verified
 	}
 	// Straight from the network onto the disk: a kernel need not fit into memory.

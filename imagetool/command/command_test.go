@@ -49,7 +49,7 @@ func TestWholeStory(t *testing.T) {
 	if !strings.Contains(out, "imagetool push") {
 		t.Errorf("init does not say what is next: %q", out)
 	}
-	key := filepath.Join(filepath.Dir(c.config), "keys", "publisher.key")
+	key := filepath.Join(filepath.Dir(c.config), "keys", "targets.key")
 	if fi, err := os.Stat(key); err != nil || fi.Mode().Perm() != 0o600 {
 		t.Errorf("key file: %v, %v; want mode 0600", fi, err)
 	}
@@ -117,24 +117,24 @@ func TestExitCodes(t *testing.T) {
 	other.run(command.ExitOK, "init", "--no-passphrase", "--to", filepath.Join(t.TempDir(), "other"))
 	other.run(command.ExitTrust, "push", src, "--name", "x", "--version", "1", "--blockfs", program, "--to", store)
 	other.run(command.ExitTrust, "ls", "--to", store)
-	key := filepath.Join(filepath.Dir(c.config), "keys", "publisher.key")
+	key := filepath.Join(filepath.Dir(c.config), "keys", "targets.key")
 	if err := os.Chmod(key, 0o640); err != nil {
 		t.Fatal(err)
 	}
-	c.run(command.ExitKey, "refresh")
+	c.run(command.ExitKey, "refresh", "--all")
 }
 
 func TestServerToken(t *testing.T) {
 	url, tokenFile, _ := testtree.Server(t)
 	c := newTool(t)
 	c.run(command.ExitKey, "init", "--no-passphrase", "--to", url, "--token", "wrong")
-	if _, err := os.Stat(filepath.Join(filepath.Dir(c.config), "keys", "publisher.key")); err == nil {
+	if _, err := os.Stat(filepath.Join(filepath.Dir(c.config), "keys", "targets.key")); err == nil {
 		t.Error("a key is left behind by an init that failed")
 	}
 	c.run(command.ExitOK, "init", "--no-passphrase", "--to", url, "--token-file", tokenFile)
 	c.run(command.ExitOK, "push", testtree.New(t, 1), "--name", "x", "--version", "1", "--blockfs", testtree.Program(t))
 	c.run(command.ExitOK, "ls")
-	c.run(command.ExitKey, "refresh", "--token", "wrong")
+	c.run(command.ExitKey, "refresh", "--all", "--token", "wrong")
 }
 
 // Unprivileged publishers may meet files that they cannot read.
@@ -301,7 +301,7 @@ func TestMedia(t *testing.T) {
 	if len(slot) != site.SlotSize || !bytes.Equal(got, want) {
 		t.Error("the medium is not the original with the archive in its slot")
 	}
-	for _, s := range []string{`"http://a.example/"`, `"https://b.example/x"`, `"entry": "debian-12"`, `"timeout": 0`, `"keytype": "ed25519"`} {
+	for _, s := range []string{`"http://a.example/"`, `"https://b.example/x"`, `"entry": "debian-12"`, `"timeout": 0`, `"keytype":"ed25519"`} {
 		if !bytes.Contains(slot, []byte(s)) {
 			t.Errorf("the archive lacks %s", s)
 		}

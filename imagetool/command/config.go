@@ -119,8 +119,8 @@ func (w *where) flags(c *cobra.Command) {
 
 // keyFlags are those of commands that need no store.
 func (w *where) keyFlags(c *cobra.Command) {
-	c.Flags().StringVar(&w.keys, "keys", "", "folder of the signing key (default: as init remembered)")
-	c.Flags().StringVar(&w.passphraseFile, "passphrase-file", "", "file with the passphrase of the signing key; - is standard input (default: $"+passphraseVariable+", else asked for on the terminal)")
+	c.Flags().StringVar(&w.keys, "keys", "", "folder of the signing keys (default: as init remembered)")
+	c.Flags().StringVar(&w.passphraseFile, "passphrase-file", "", "file with the passphrase of the signing keys; - is standard input (default: $"+passphraseVariable+", else asked for on the terminal)")
 }
 
 // s3Flags are the flags of stores in buckets.
@@ -235,16 +235,16 @@ func (a *app) load(ctx context.Context, w *where) (store.Store, *keys.Folder, er
 	return st, k, nil
 }
 
-// loadTrust returns the store and the public keys, for commands that only
-// read: the private key is not needed.
-func (a *app) loadTrust(w *where) (store.Store, *catalog.Trust, error) {
+// loadAnchor returns the store and where trust in it begins, for commands that
+// only read: private keys are not needed.
+func (a *app) loadAnchor(w *where) (store.Store, *catalog.Anchor, error) {
 	st, err := a.locate(w)
 	if err != nil {
 		return nil, nil, err
 	}
-	trust, err := keys.LoadTrust(trustFile(w.keys))
+	anchor, _, err := keys.LoadRoot(rootFile(w.keys))
 	if err != nil {
 		return nil, nil, err
 	}
-	return st, trust, nil
+	return st, anchor, nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/inetboot/inetboot/blockfs/pack"
 	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/catalog/publish"
 	"github.com/inetboot/inetboot/imagetool/initramfs"
 	"github.com/inetboot/inetboot/imagetool/kernel"
 	"github.com/inetboot/inetboot/imagetool/keys"
@@ -29,6 +30,7 @@ const (
 	ExitFull        = 6
 	ExitKey         = 7
 	ExitTrust       = 8
+	ExitExpiring    = 9
 	ExitInterrupted = 130
 )
 
@@ -36,7 +38,7 @@ const exitHelp = `Exit codes: 0 done, 1 other errors, 2 wrong usage, 3 the sourc
 (unreadable, no kernel, no report of this image), 4 it exists already with other
 content, 5 the store cannot be reached, refuses or lacks it, 6 no room (store or
 temporary files), 7 token or signing key, 8 the store's catalog is not trusted,
-130 interrupted.`
+9 done, but something will expire soon, 130 interrupted.`
 
 // usageError is an error about the command line.
 type usageError struct{ err error }
@@ -54,10 +56,11 @@ func exitCode(err error) int {
 		code int
 		errs []error
 	}{
+		{ExitExpiring, []error{errExpiring}},
 		{ExitFull, []error{store.ErrFull, source.ErrNoRoom, unix.ENOSPC, unix.EDQUOT}},
 		{ExitExists, []error{push.ErrExists, push.ErrHasCatalog, keys.ErrExists}},
-		{ExitKey, []error{store.ErrUnauthorized, keys.ErrNoKey, keys.ErrNoPassphrase, keys.ErrAgent, keyfile.ErrOpen, keyfile.ErrFormat, keyfile.ErrEncrypted, keyfile.ErrPassphrase}},
-		{ExitTrust, []error{catalog.ErrSignature, catalog.ErrUnknownKey, catalog.ErrRollback, catalog.ErrExpired, catalog.ErrFormat}},
+		{ExitKey, []error{store.ErrUnauthorized, keys.ErrNoKey, keys.ErrNoPassphrase, keys.ErrAgent, keyfile.ErrOpen, keyfile.ErrFormat, keyfile.ErrEncrypted, keyfile.ErrPassphrase, publish.ErrTooFew, push.ErrSeal}},
+		{ExitTrust, []error{catalog.ErrSignature, catalog.ErrUnknownKey, catalog.ErrRollback, catalog.ErrExpired, catalog.ErrFormat, catalog.ErrMismatch}},
 		{ExitSource, []error{
 			source.ErrUnreadable, source.ErrRefused, source.ErrChanged, kernel.ErrNoKernel, kernel.ErrArch, kernel.ErrKexec, root.ErrTooLarge,
 			initramfs.ErrKernel, initramfs.ErrModule, initramfs.ErrIndex, initramfs.ErrProgram, trace.ErrReport,

@@ -23,16 +23,20 @@ func (a *app) pick(ctx context.Context, w *where, spec string) (store.Store, *ca
 	if len(parts) > 3 || slices.Contains(parts, "") {
 		return nil, nil, &usageError{fmt.Errorf("image %q: want NAME, NAME/VERSION or NAME/VERSION/ARCH", spec)}
 	}
-	st, trust, err := a.loadTrust(w)
+	st, anchor, err := a.loadAnchor(w)
 	if err != nil {
 		return nil, nil, err
 	}
-	cat, _, err := push.Load(ctx, st, trust)
+	cat, _, err := push.Load(ctx, st, anchor)
+	if err != nil {
+		return nil, nil, err
+	}
+	names, err := cat.Names(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	var found []string
-	for _, name := range cat.Names() {
+	for _, name := range names {
 		image, ok := strings.CutPrefix(strings.TrimSuffix(name, ".json"), "images/")
 		if ok && (image == spec || strings.HasPrefix(image, spec+"/")) {
 			found = append(found, image)

@@ -3,11 +3,15 @@ package command
 import (
 	"context"
 	"errors"
+	"maps"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/inetboot/inetboot/catalog/publish"
 	"github.com/inetboot/inetboot/imagetool/keys"
 	"github.com/inetboot/inetboot/imagetool/push"
 	"github.com/inetboot/inetboot/imagetool/store"
@@ -17,7 +21,8 @@ type initOptions struct {
 	where
 	title   string
 	expires time.Duration
-	useKey  bool
+	offline bool
+	useKeys bool
 	plain   bool // --no-passphrase
 }
 
@@ -25,27 +30,33 @@ func (a *app) initCommand() *cobra.Command {
 	var o initOptions
 	c := &cobra.Command{
 		Use:   "init --to DIR|URL|s3://BUCKET/PREFIX",
-		Short: "Make a signing key and publish an empty catalog",
-		Long: `Init makes a signing key, publishes the trust file and an empty catalog, and
+		Short: "Make signing keys and publish an empty catalog",
+		Long: `Init makes signing keys, publishes the first root and an empty catalog, and
 remembers the store for the commands after it.
 
-The key is encrypted with a passphrase, which init asks for on the terminal
-unless $INETBOOT_PASSPHRASE or --passphrase-file has it. --no-passphrase leaves
-the key unencrypted: whoever can read the file can then sign.
+The keys are root, which can replace all others, and targets, which signs what
+there is to boot. On a server, the server's own key signs snapshot and timestamp,
+which say what is the newest; with --offline, and in a directory, there are keys
+of yours for these, too, and ` + "`imagetool refresh`" + ` has to run from time to time.
 
-Keep the key folder: without the key, media that trust it cannot be told of
-new images. If the folder has a key already, for instance because another
-store uses it, init refuses to replace it; --use-key goes on with it.`,
+The keys are encrypted with a passphrase, which init asks for on the terminal
+unless $INETBOOT_PASSPHRASE or --passphrase-file has it. --no-passphrase leaves
+them unencrypted: whoever can read the files can then sign.
+
+Keep the key folder: without the root key, media cannot be told of new keys. If
+the folder has keys already, for instance because another store uses them, init
+refuses to replace them; --use-keys goes on with them.`,
 		Example: `  imagetool init --to /srv/inetboot
   imagetool init --to s3://bucket/prefix --s3-endpoint https://minio.example.org:9000 --s3-region eu-central-1
   imagetool init --to https://boot.example.org/ --token-file /root/token --title "Example Inc."`,
 		Args: args(cobra.NoArgs),
 	}
-	c.Flags().BoolVar(&o.useKey, "use-key", false, "use the key that is in the key folder")
-	c.Flags().BoolVar(&o.plain, "no-passphrase", false, "leave the new key unencrypted")
+	c.Flags().BoolVar(&o.useKeys, "use-keys", false, "use the keys that are in the key folder")
+	c.Flags().BoolVar(&o.plain, "no-passphrase", false, "leave the new keys unencrypted")
+	c.Flags().BoolVar(&o.offline, "offline", false, "sign snapshot and timestamp with keys of your own, not the server's")
 	o.flags(c)
 	c.Flags().StringVar(&o.title, "title", "InetBoot", "title of the menu")
-	c.Flags().DurationVar(&o.expires, "expires", push.DefaultLifetime, "how long a catalog counts after it was signed")
+	c.Flags().DurationVar(&o.expires, "expires", publish.DefaultLifetime, "how long what these keys sign counts; the root counts for 5 years, what the server signs for a week")
 	c.RunE = func(c *cobra.Command, _ []string) error { return a.runInit(c.Context(), &o) }
 	return c
 }
@@ -89,13 +100,19 @@ func (a *app) runInit(ctx context.Context, o *initOptions) error {
 			return err
 		}
 	}
-	k, err := a.initKeys(ctx, o)
+	in := push.InitOptions{Title: o.title, Lifetime: o.expires}
+	if server, ok := st.(*store.HTTP); ok && !o.offline {
+		if in.Online, err = server.OnlineKey(ctx); err != nil {
+			return err
+		}
+	}
+	k, err := a.initKeys(ctx, o, in)
 	if err != nil {
 		return err
 	}
-	if err := push.Init(ctx, st, k, o.title, o.expires); err != nil {
-		if !o.useKey {
-			// Nothing has been signed for anybody with the new key.
+	if err := push.Init(ctx, st, k, in); err != nil {
+		if !o.useKeys {
+			// Nothing has been signed for anybody with the new keys.
 			err = errors.Join(err, k.Remove())
 		}
 		return err
@@ -115,12 +132,17 @@ func (a *app) runInit(ctx context.Context, o *initOptions) error {
 	if err != nil {
 		return err
 	}
-	trust := filepath.Join(o.keys, keys.TrustFile)
+	ids := make(map[string]string)
+	for _, key := range k.Keys() {
+		if key.Name != "" {
+			ids[key.Name] = key.ID()
+		}
+	}
 	if a.json {
-		return a.writeJSON(map[string]any{"to": o.to, "keys": o.keys, "key_id": k.ID(), "trust": trust, "config": name, "catalog": 1})
+		return a.writeJSON(map[string]any{"to": o.to, "keys": o.keys, "key_ids": ids, "root": rootFile(o.keys), "online": in.Online != nil, "config": name, "catalog": 1})
 	}
 	a.say("Store:    %s (catalog version 1)", st)
-	a.say("Key:      %s in %s; keep a copy in a safe place", k.ID()[:12], o.keys)
+	a.say("Keys:     %s in %s; keep a copy in a safe place", strings.Join(slices.Sorted(maps.Keys(ids)), ", "), o.keys)
 	a.say("Settings: %s", name)
 	a.say("")
 	a.say("Next: imagetool push DIRECTORY-OR-TARBALL --name debian --version 12")
@@ -128,11 +150,11 @@ func (a *app) runInit(ctx context.Context, o *initOptions) error {
 	return nil
 }
 
-// initKeys makes a key, or takes the one that is there.
-func (a *app) initKeys(ctx context.Context, o *initOptions) (*keys.Folder, error) {
-	if o.useKey {
+// initKeys makes the keys of a new catalog, or takes those that are there.
+func (a *app) initKeys(ctx context.Context, o *initOptions, in push.InitOptions) (*keys.Folder, error) {
+	if o.useKeys {
 		if o.plain {
-			return nil, &usageError{errors.New("--use-key makes no key: imagetool key passphrase --no-passphrase takes away the passphrase of the one that is there")}
+			return nil, &usageError{errors.New("--use-keys makes no keys: imagetool key passphrase --no-passphrase takes away the passphrase of one that is there")}
 		}
 		return a.loadKeys(ctx, &o.where)
 	}
@@ -140,5 +162,5 @@ func (a *app) initKeys(ctx context.Context, o *initOptions) (*keys.Folder, error
 	if err != nil {
 		return nil, err
 	}
-	return keys.Generate(ctx, r, o.plain)
+	return keys.Generate(ctx, r, o.plain, push.InitKeys(in)...)
 }

@@ -5,20 +5,18 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"maps"
 	"path/filepath"
-	"slices"
 	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
-	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/catalog/publish"
 	"github.com/inetboot/inetboot/imagetool/keys"
 	"github.com/inetboot/inetboot/internal/keyfile"
 )
 
-func trustFile(dir string) string { return filepath.Join(dir, keys.TrustFile) }
+func rootFile(dir string) string { return filepath.Join(dir, keys.RootFile) }
 
 func (a *app) keyCommand() *cobra.Command {
 	c := &cobra.Command{
@@ -29,10 +27,10 @@ key folder, encrypted with a passphrase. Commands that sign take it from
 --passphrase-file, from $INETBOOT_PASSPHRASE, or ask for it on the terminal.
 
 A key that an SSH agent has ($SSH_AUTH_SOCK) needs no passphrase: run
-ssh-add -c -t 1h publisher.key once. ssh-keygen -p works on key files, too.`,
+ssh-add -c -t 1h targets.key once. ssh-keygen -p works on key files, too.`,
 		Example: `  imagetool key list
-  imagetool key passphrase publisher
-  ssh-add -c -t 1h ~/.config/inetboot/keys/publisher.key`,
+  imagetool key passphrase targets
+  ssh-add -c -t 1h ~/.config/inetboot/keys/targets.key`,
 		Args: args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
@@ -57,15 +55,22 @@ func (a *app) keyListCommand() *cobra.Command {
 
 // keyList is what key list says.
 type keyList struct {
-	Trust     string      `json:"trust"` // file
-	Threshold int         `json:"threshold"`
-	Keys      []listedKey `json:"keys"`
+	Root  string      `json:"root"` // file
+	Roles []keyRole   `json:"roles"`
+	Keys  []listedKey `json:"keys"`
+}
+
+// keyRole is a role of the root.
+type keyRole struct {
+	Name      string `json:"name"`
+	Threshold int    `json:"threshold"` // how many keys have to sign
+	Keys      int    `json:"keys"`
 }
 
 type listedKey struct {
 	ID      string        `json:"key_id"`
-	Public  string        `json:"public"` // 32 bytes in hexadecimal
-	Trusted bool          `json:"trusted"`
+	Public  string        `json:"public"`  // 32 bytes in hexadecimal
+	Roles   []string      `json:"roles"`   // of the root
 	Private []keyLocation `json:"private"` // empty: elsewhere
 }
 
@@ -90,7 +95,11 @@ func (a *app) runKeyList(ctx context.Context, w *where) error {
 	if err := a.findKeys(w); err != nil {
 		return err
 	}
-	trust, err := keys.LoadTrust(trustFile(w.keys))
+	_, data, err := keys.LoadRoot(rootFile(w.keys))
+	if err != nil {
+		return err
+	}
+	root, err := publish.NextRoot(data)
 	if err != nil {
 		return err
 	}
@@ -102,21 +111,34 @@ func (a *app) runKeyList(ctx context.Context, w *where) error {
 	if err != nil {
 		return err
 	}
-	l := keyList{Trust: trustFile(w.keys), Threshold: trust.Threshold, Keys: []listedKey{}}
-	for _, id := range slices.Sorted(maps.Keys(trust.Keys)) {
-		l.Keys = append(l.Keys, listedKey{ID: id, Public: trust.Keys[id].KeyVal.Public, Trusted: true, Private: locations(found, trust.Keys[id].KeyVal.Public)})
+	l := keyList{Root: rootFile(w.keys), Keys: []listedKey{}}
+	roles := make(map[string][]string) // of a public key
+	for _, name := range publish.TopRoles() {
+		role := root.Role(name)
+		l.Roles = append(l.Roles, keyRole{name, role.Threshold, len(role.KeyIDs)})
+		for _, id := range role.KeyIDs {
+			public := hex.EncodeToString(root.Key(id))
+			if roles[public] == nil {
+				l.Keys = append(l.Keys, listedKey{ID: id, Public: public})
+			}
+			roles[public] = append(roles[public], name)
+		}
+	}
+	for i := range l.Keys {
+		k := &l.Keys[i]
+		k.Roles, k.Private = roles[k.Public], locations(found, k.Public)
 	}
 	for _, f := range found {
-		k := catalog.NewKey(f.Public)
-		if _, ok := trust.Keys[k.ID()]; !ok && f.File != nil {
-			l.Keys = append(l.Keys, listedKey{ID: k.ID(), Public: k.KeyVal.Public, Private: locations(found, k.KeyVal.Public)})
+		if public := hex.EncodeToString(f.Public); roles[public] == nil && f.File != nil {
+			roles[public] = []string{}
+			l.Keys = append(l.Keys, listedKey{ID: publish.KeyID(f.Public), Public: public, Roles: roles[public], Private: locations(found, public)})
 		}
 	}
 	if a.json {
 		return a.writeJSON(l)
 	}
 	t := tabwriter.NewWriter(a.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "KEY ID\tPUBLIC KEY\tPRIVATE HALF")
+	fmt.Fprintln(t, "KEY ID\tROLES\tPRIVATE HALF")
 	for _, k := range l.Keys {
 		var where []string
 		for _, p := range k.Private {
@@ -125,15 +147,20 @@ func (a *app) runKeyList(ctx context.Context, w *where) error {
 		if len(where) == 0 {
 			where = []string{"elsewhere"}
 		}
-		if !k.Trusted {
-			where = append(where, "not in the trust file")
+		roles := strings.Join(k.Roles, ", ")
+		if roles == "" {
+			roles = "-"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\n", k.ID, k.Public, strings.Join(where, "; "))
+		fmt.Fprintf(t, "%s\t%s\t%s\n", k.ID, roles, strings.Join(where, "; "))
 	}
 	if err := t.Flush(); err != nil {
 		return fmt.Errorf("write the list: %w", err)
 	}
-	a.say("%d of the keys in %s have to sign", l.Threshold, l.Trust)
+	var need []string
+	for _, r := range l.Roles {
+		need = append(need, fmt.Sprintf("%s %d of %d", r.Name, r.Threshold, r.Keys))
+	}
+	a.say("Have to sign: %s (by version %d of %s)", strings.Join(need, ", "), root.Version()-1, l.Root)
 	return nil
 }
 
@@ -168,8 +195,8 @@ older versions wrote in PKCS #8 become OpenSSH's.
 
 Copies of the file that exist elsewhere keep the passphrase that they have.`,
 		Example: `  imagetool key passphrase
-  imagetool key passphrase publisher --passphrase-file old --new-passphrase-file new
-  imagetool key passphrase publisher --no-passphrase`,
+  imagetool key passphrase targets --passphrase-file old --new-passphrase-file new
+  imagetool key passphrase targets --no-passphrase`,
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(c *cobra.Command, names []string) error { return a.runKeyPassphrase(c.Context(), &o, names) },
 	}

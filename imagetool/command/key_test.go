@@ -31,7 +31,7 @@ func passphraseFile(t *testing.T, passphrase string) string {
 }
 
 func (c *tool) keyFile() string {
-	return filepath.Join(filepath.Dir(c.config), "keys", "publisher.key")
+	return filepath.Join(filepath.Dir(c.config), "keys", "targets.key")
 }
 
 func TestPassphraseWithoutTerminal(t *testing.T) {
@@ -48,30 +48,35 @@ func TestPassphraseWithoutTerminal(t *testing.T) {
 		t.Fatalf("the key is %+v, %v; want an encrypted one", f, err)
 	}
 
-	if _, errs := c.run(command.ExitKey, "refresh", "--passphrase-file", wrong); !strings.Contains(errs, "wrong passphrase") || !strings.Contains(errs, c.keyFile()) {
+	if _, errs := c.run(command.ExitKey, "refresh", "--all", "--passphrase-file", wrong); !strings.Contains(errs, "wrong passphrase") || !strings.Contains(errs, ".key") {
 		t.Errorf("a wrong passphrase: %q", errs)
 	}
 	if err := os.Chmod(second, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	c.run(command.ExitKey, "refresh", "--passphrase-file", second) // others can read it
+	c.run(command.ExitKey, "refresh", "--all", "--passphrase-file", second) // others can read it
 	if err := os.Chmod(second, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c.run(command.ExitOK, "refresh", "--passphrase-file", first)
+	c.run(command.ExitOK, "refresh", "--all", "--passphrase-file", first)
 	t.Setenv("INETBOOT_PASSPHRASE", "first passphrase")
-	c.run(command.ExitOK, "refresh")
-	c.run(command.ExitOK, "key", "passphrase", "--new-passphrase-file", second)
-	_, errs := c.run(command.ExitKey, "refresh")
+	c.run(command.ExitOK, "refresh", "--expires", "24h")
+	c.run(command.ExitUsage, "key", "passphrase", "--new-passphrase-file", second) // which one?
+	for _, name := range []string{"root", "targets", "snapshot", "timestamp"} {
+		c.run(command.ExitOK, "key", "passphrase", name, "--new-passphrase-file", second)
+	}
+	_, errs := c.run(command.ExitKey, "refresh", "--all")
 	if !strings.Contains(errs, "$INETBOOT_PASSPHRASE") {
 		t.Errorf("a wrong passphrase in the environment: %q does not say where it is from", errs)
 	}
 	t.Setenv("INETBOOT_PASSPHRASE", "")
-	c.run(command.ExitUsage, "key", "passphrase", "../publisher", "--no-passphrase")
+	c.run(command.ExitUsage, "key", "passphrase", "../targets", "--no-passphrase")
 	c.run(command.ExitKey, "key", "passphrase", "other", "--no-passphrase")
 	c.run(command.ExitUsage, "key", "passphrase", "--no-passphrase", "--new-passphrase-file", first)
-	c.run(command.ExitOK, "key", "passphrase", "publisher", "--passphrase-file", second, "--no-passphrase")
-	c.run(command.ExitOK, "refresh")
+	for _, name := range []string{"root", "targets", "snapshot", "timestamp"} {
+		c.run(command.ExitOK, "key", "passphrase", name, "--passphrase-file", second, "--no-passphrase")
+	}
+	c.run(command.ExitOK, "refresh", "--expires", "24h")
 	c.run(command.ExitOK, "ls")
 }
 
@@ -79,11 +84,14 @@ func TestKeyList(t *testing.T) {
 	c := newTool(t)
 	c.run(command.ExitOK, "init", "--no-passphrase", "--to", filepath.Join(t.TempDir(), "store"))
 	list := func() (out struct {
-		Threshold int
-		Keys      []struct {
+		Roles []struct {
+			Name            string
+			Threshold, Keys int
+		}
+		Keys []struct {
 			ID      string `json:"key_id"`
 			Public  string `json:"public"`
-			Trusted bool
+			Roles   []string
 			Private []struct {
 				File             string
 				Encrypted, Agent bool
@@ -98,9 +106,14 @@ func TestKeyList(t *testing.T) {
 		return out
 	}
 	l := list()
-	if len(l.Keys) != 1 || l.Threshold != 1 || len(l.Keys[0].ID) != 64 || len(l.Keys[0].Public) != 64 || !l.Keys[0].Trusted ||
-		len(l.Keys[0].Private) != 1 || l.Keys[0].Private[0].File != c.keyFile() || l.Keys[0].Private[0].Encrypted {
-		t.Errorf("key list --json = %+v", l)
+	if len(l.Keys) != 4 || len(l.Roles) != 4 {
+		t.Fatalf("key list --json = %+v; want four keys for four roles", l)
+	}
+	for i, k := range l.Keys {
+		if len(k.ID) != 64 || len(k.Public) != 64 || len(k.Roles) != 1 || k.Roles[0] != l.Roles[i].Name || l.Roles[i].Threshold != 1 ||
+			len(k.Private) != 1 || !strings.HasSuffix(k.Private[0].File, "/"+k.Roles[0]+".key") || k.Private[0].Encrypted {
+			t.Errorf("key list --json = %+v", k)
+		}
 	}
 	if out, _ := c.run(command.ExitOK, "key", "list"); !strings.Contains(out, "NOT ENCRYPTED") || !strings.Contains(out, l.Keys[0].ID) {
 		t.Errorf("key list = %q", out)
@@ -108,7 +121,7 @@ func TestKeyList(t *testing.T) {
 	if err := os.Remove(c.keyFile()); err != nil {
 		t.Fatal(err)
 	}
-	if l = list(); len(l.Keys) != 1 || l.Keys[0].Private == nil || len(l.Keys[0].Private) != 0 {
+	if l = list(); len(l.Keys) != 4 || l.Keys[1].Private == nil || len(l.Keys[1].Private) != 0 {
 		t.Errorf("key list --json without the private key = %+v", l)
 	}
 }
@@ -220,7 +233,7 @@ func TestPassphraseOnTerminal(t *testing.T) {
 	const secret = "correct horse battery"
 
 	cmd, tty, s := start("init", "--to", filepath.Join(dir, "store"))
-	s.expect(t, "New passphrase for "+c.keyFile())
+	s.expect(t, "New passphrase for "+filepath.Join(filepath.Dir(c.keyFile()), "root.key"))
 	write(tty, secret)
 	s.expect(t, "once more")
 	write(tty, secret)
@@ -231,8 +244,8 @@ func TestPassphraseOnTerminal(t *testing.T) {
 		t.Error("the passphrase is shown")
 	}
 
-	cmd, tty, s = start("refresh")
-	s.expect(t, "Passphrase of "+c.keyFile())
+	cmd, tty, s = start("refresh", "--all")
+	s.expect(t, "Passphrase of "+filepath.Join(filepath.Dir(c.keyFile()), "root.key"))
 	write(tty, "a wrong one")
 	s.expect(t, "not its passphrase")
 	s.expect(t, "Passphrase of")
@@ -241,7 +254,7 @@ func TestPassphraseOnTerminal(t *testing.T) {
 		t.Fatalf("refresh: %v\n%s", err, s)
 	}
 
-	cmd, tty, s = start("refresh")
+	cmd, tty, s = start("refresh", "--all")
 	for range 3 {
 		s.expect(t, "Passphrase of")
 		write(tty, "a wrong one")
@@ -251,7 +264,7 @@ func TestPassphraseOnTerminal(t *testing.T) {
 		t.Errorf("three wrong passphrases: exit code %d; want %d", code, command.ExitKey)
 	}
 
-	cmd, tty, s = start("key", "passphrase")
+	cmd, tty, s = start("key", "passphrase", "targets")
 	s.expect(t, "Passphrase of")
 	write(tty, secret)
 	s.expect(t, "New passphrase")
@@ -264,7 +277,7 @@ func TestPassphraseOnTerminal(t *testing.T) {
 	}
 
 	// Ctrl-C while it asks: the terminal echoes again.
-	cmd, tty, s = start("refresh")
+	cmd, tty, s = start("refresh", "--all")
 	s.expect(t, "Passphrase of")
 	before := waitEcho(t, tty, false)
 	if _, err := tty.Write([]byte{3}); err != nil {

@@ -55,11 +55,11 @@ func (a *app) lsCommand() *cobra.Command {
 }
 
 func (a *app) runLs(ctx context.Context, w *where) error {
-	st, trust, err := a.loadTrust(w)
+	st, anchor, err := a.loadAnchor(w)
 	if err != nil {
 		return err
 	}
-	cat, _, err := push.Load(ctx, st, trust)
+	cat, _, err := push.Load(ctx, st, anchor)
 	if err != nil {
 		return err
 	}
@@ -68,7 +68,11 @@ func (a *app) runLs(ctx context.Context, w *where) error {
 		return err
 	}
 	l := listing{Store: st.String(), Version: cat.Version(), Expires: cat.Expires(), Expired: !time.Now().Before(cat.Expires()), Default: menu.Default, Images: []listed{}}
-	for _, name := range cat.Names() {
+	names, err := cat.Names(ctx)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
 		if !strings.HasPrefix(name, "images/") {
 			continue
 		}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/catalog/tuf"
 	"github.com/inetboot/inetboot/imagetool/keys"
 	"github.com/inetboot/inetboot/imagetool/media"
 	"github.com/inetboot/inetboot/imagetool/store"
@@ -16,9 +18,9 @@ import (
 )
 
 type mediaOptions struct {
-	iso, out, cpio, trust, keys, ca string
-	site                            site.Site
-	timeout                         int
+	iso, out, cpio, root, keys, ca string
+	site                           site.Site
+	timeout                        int
 }
 
 func (a *app) mediaCommand() *cobra.Command {
@@ -26,8 +28,8 @@ func (a *app) mediaCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "media --iso FILE --url URL… -o FILE",
 		Short: "Make a boot medium for your store",
-		Long: `Media copies a boot medium and writes the URLs of your store and your public
-key into it. The copy boots as CD and as USB stick. --cpio writes the same as a
+		Long: `Media copies a boot medium and writes the URLs of your store, and the root
+from which machines verify its catalog, into it. The copy boots as CD and as USB stick. --cpio writes the same as a
 small archive, to be loaded behind vmlinuz and initramfs.xz by GRUB, pxelinux,
 iPXE or QEMU.`,
 		Example: `  imagetool media --iso build/inetboot.iso --url http://boot.example.org/ -o my.iso
@@ -46,7 +48,7 @@ iPXE or QEMU.`,
 	f.StringVar(&o.site.Proxy, "proxy", "", "HTTP proxy, as http://[user:password@]host:port")
 	f.StringArrayVar(&o.site.Nameservers, "nameserver", nil, "IP address of a name server (default: the network's own)")
 	f.StringVar(&o.ca, "ca", "", "PEM file of certificates that sign the servers' certificates")
-	f.StringVar(&o.trust, "trust", "", "trust file (default: the one in the key folder)")
+	f.StringVar(&o.root, "root", "", "root.json to begin trust with (default: the one in the key folder)")
 	f.StringVar(&o.keys, "keys", "", "folder of the signing key (default: as init remembered)")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		if f.Changed("timeout") {
@@ -82,14 +84,10 @@ func (a *app) runMedia(ctx context.Context, o *mediaOptions) error {
 			return err
 		}
 	}
-	if o.trust == "" {
-		o.trust = trustFile(o.keys)
+	if o.root == "" {
+		o.root = rootFile(o.keys)
 	}
-	trust, err := keys.LoadTrust(o.trust)
-	if err != nil {
-		return err
-	}
-	data, err := trust.Marshal()
+	anchor, root, err := keys.LoadRoot(o.root)
 	if err != nil {
 		return err
 	}
@@ -100,7 +98,7 @@ func (a *app) runMedia(ctx context.Context, o *mediaOptions) error {
 		}
 		o.site.CA = string(pem)
 	}
-	archive, err := site.Archive(&o.site, data)
+	archive, err := site.Archive(&o.site, root)
 	if err != nil {
 		if errors.Is(err, site.ErrInvalid) {
 			return &usageError{err}
@@ -121,7 +119,7 @@ func (a *app) runMedia(ctx context.Context, o *mediaOptions) error {
 		files = append(files, filepath.Clean(o.out))
 	}
 	if a.json {
-		return a.writeJSON(map[string]any{"files": files, "urls": o.site.URLs, "keys": trustIDs(trust.Keys)})
+		return a.writeJSON(map[string]any{"files": files, "urls": o.site.URLs, "root": anchor.Root().Version(), "keys": rootKeys(anchor)})
 	}
 	for _, f := range files {
 		a.say("%s boots from %s", f, o.site.URLs[0])
@@ -129,10 +127,7 @@ func (a *app) runMedia(ctx context.Context, o *mediaOptions) error {
 	return nil
 }
 
-func trustIDs[K any](m map[string]K) []string {
-	ids := make([]string, 0, len(m))
-	for id := range m {
-		ids = append(ids, id)
-	}
+func rootKeys(a *catalog.Anchor) []string {
+	ids, _ := a.Root().Keys(tuf.RoleRoot)
 	return ids
 }

@@ -113,11 +113,11 @@ func (a *app) mirrorsRemoveCommand() *cobra.Command {
 }
 
 func (a *app) runMirrors(ctx context.Context, o *mirrorsOptions) error {
-	st, trust, err := a.loadTrust(&o.where)
+	st, anchor, err := a.loadAnchor(&o.where)
 	if err != nil {
 		return err
 	}
-	cat, _, err := push.Load(ctx, st, trust)
+	cat, _, err := push.Load(ctx, st, anchor)
 	if err != nil {
 		return err
 	}
@@ -131,7 +131,7 @@ func (a *app) runMirrors(ctx context.Context, o *mirrorsOptions) error {
 	}
 	var bad error
 	if o.check {
-		if bad, err = o.checkAll(ctx, trust, l.Mirrors, cat.Version()); err != nil {
+		if bad, err = o.checkAll(ctx, anchor, l.Mirrors, cat.Version()); err != nil {
 			return err
 		}
 	}
@@ -142,7 +142,7 @@ func (a *app) runMirrors(ctx context.Context, o *mirrorsOptions) error {
 }
 
 // checkAll looks at all mirrors. bad says how many are not good.
-func (o *mirrorsOptions) checkAll(ctx context.Context, trust *catalog.Trust, list []listedMirror, version uint64) (bad, err error) {
+func (o *mirrorsOptions) checkAll(ctx context.Context, anchor *catalog.Anchor, list []listedMirror, version uint64) (bad, err error) {
 	ca := ""
 	if o.ca != "" {
 		pem, err := os.ReadFile(o.ca)
@@ -155,7 +155,7 @@ func (o *mirrorsOptions) checkAll(ctx context.Context, trust *catalog.Trust, lis
 	g.SetLimit(checksAtOnce)
 	for i := range list {
 		g.Go(func() error {
-			list[i].check(ctx, trust, ca, version)
+			list[i].check(ctx, anchor, ca, version)
 			return nil
 		})
 	}
@@ -176,7 +176,7 @@ func (o *mirrorsOptions) checkAll(ctx context.Context, trust *catalog.Trust, lis
 }
 
 // check measures a mirror and reads its catalog and menu.
-func (m *listedMirror) check(ctx context.Context, trust *catalog.Trust, ca string, version uint64) {
+func (m *listedMirror) check(ctx context.Context, anchor *catalog.Anchor, ca string, version uint64) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	m.err = func() error {
@@ -186,7 +186,7 @@ func (m *listedMirror) check(ctx context.Context, trust *catalog.Trust, ca strin
 		}
 		defer c.Close()
 		m.RTT = float64(c.Measure(ctx)[0].RTT.Microseconds()) / 1000
-		cat, err := catalog.Open(ctx, c, trust, catalog.Options{})
+		cat, err := catalog.Open(ctx, c, anchor, catalog.Options{})
 		if err != nil {
 			return err
 		}
@@ -247,11 +247,11 @@ func (a *app) runMirrorsAdd(ctx context.Context, o *mirrorsOptions, urls []strin
 		return &usageError{fmt.Errorf("--location: %w", err)}
 	}
 	if o.check {
-		st, trust, err := a.loadTrust(&o.where)
+		st, anchor, err := a.loadAnchor(&o.where)
 		if err != nil {
 			return err
 		}
-		cat, _, err := push.Load(ctx, st, trust)
+		cat, _, err := push.Load(ctx, st, anchor)
 		if err != nil {
 			return err
 		}
@@ -259,7 +259,7 @@ func (a *app) runMirrorsAdd(ctx context.Context, o *mirrorsOptions, urls []strin
 		for _, u := range urls {
 			list = append(list, listedMirror{URL: u})
 		}
-		bad, err := o.checkAll(ctx, trust, list, cat.Version())
+		bad, err := o.checkAll(ctx, anchor, list, cat.Version())
 		if err != nil {
 			return err
 		}
@@ -325,7 +325,7 @@ func (a *app) editMirrors(ctx context.Context, w *where, edit func([]catalog.Mir
 			return push.ErrUnchanged
 		}
 		if len(list) == 0 {
-			delete(e.List.Targets, catalog.MirrorsName)
+			e.RemoveTarget(catalog.MirrorsName)
 			return nil
 		}
 		data, err := (&catalog.MirrorList{Format: catalog.MirrorsFormat, Mirrors: list}).Marshal()

@@ -50,7 +50,7 @@ func (a *app) asker(file, variable string) (keys.Asker, error) {
 	return keys.Terminal{}, nil
 }
 
-// loadKeys returns the trust file and a key of the folder w.keys.
+// loadKeys returns the keys and the root of the folder w.keys.
 func (a *app) loadKeys(ctx context.Context, w *where) (*keys.Folder, error) {
 	r, err := a.ring(w)
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/inetboot/inetboot/imagetool/keys"
+	"github.com/inetboot/inetboot/internal/keyfile"
 )
 
 // sshAgent starts a real ssh-agent and returns its socket.
@@ -69,18 +70,20 @@ func askpass(t *testing.T, passphrase string) []string {
 func TestAgent(t *testing.T) {
 	ctx, dir, socket := context.Background(), t.TempDir(), sshAgent(t)
 	maker := keys.OpenRing(dir, keys.Options{Ask: fixed("a passphrase")})
-	k, err := keys.Generate(ctx, maker, false)
+	k, err := keys.Generate(ctx, maker, false, "targets")
 	if err != nil {
 		t.Fatal(err)
 	}
-	id := k.ID()
+	id := k.Keys()[0].ID()
 	maker.Close()
 
 	// Without the key in the agent the passphrase is needed.
-	file := filepath.Join(dir, keys.KeyFile)
+	file := filepath.Join(dir, "targets.key")
 	o := keys.Options{Agent: keys.NewAgent(socket)}
-	if _, err := keys.Load(ctx, keys.OpenRing(dir, o)); err == nil {
-		t.Fatal("Load() of an encrypted key without passphrase succeeds")
+	if got, err := keys.Load(ctx, keys.OpenRing(dir, o)); err != nil {
+		t.Fatal(err)
+	} else if _, err := got.Signers()[0].Sign(ctx, []byte("x")); !errors.Is(err, keyfile.ErrEncrypted) {
+		t.Fatalf("Sign() with an encrypted key without passphrase = %v", err)
 	}
 	// A key of another kind does not confuse.
 	rsa := filepath.Join(t.TempDir(), "rsa")
@@ -94,11 +97,15 @@ func TestAgent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	verify(t, got.Key)
-	if got.ID() != id {
-		t.Errorf("Load() returns key %s; want %s", got.ID(), id)
+	verify(t, got.Signers()[0])
+	if len(got.Keys()) != 1 || got.Keys()[0].ID() != id {
+		t.Errorf("Load() returns keys %v; want %s alone", got.Keys(), id)
 	}
-	if _, err := got.Key.Sign(nil, make([]byte, 64), crypto.SHA512); !errors.Is(err, keys.ErrAgent) {
+	key, err := ring.Signer(ctx, got.Keys()[0].Public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := key.Sign(nil, make([]byte, 64), crypto.SHA512); !errors.Is(err, keys.ErrAgent) {
 		t.Errorf("Sign() of a hash = %v; want ErrAgent", err)
 	}
 	found, err := ring.Locations(ctx)
@@ -113,18 +120,18 @@ func TestAgent(t *testing.T) {
 	if got, err = keys.Load(ctx, keys.OpenRing(dir, o)); err != nil {
 		t.Fatal(err)
 	}
-	verify(t, got.Key)
+	verify(t, got.Signers()[0])
 
 	// An agent that was locked after the key was found.
 	sshAdd(t, socket, askpass(t, "lock"), "-q", "-x")
-	if _, err := got.Key.Sign(nil, []byte("x"), crypto.Hash(0)); !errors.Is(err, keys.ErrAgent) {
-		t.Errorf("Sign() with a locked agent = %v; want ErrAgent", err)
+	if _, err := got.Signers()[0].Sign(ctx, []byte("x")); !errors.Is(err, keys.ErrNoKey) {
+		t.Errorf("Sign() with a locked agent = %v; want ErrNoKey", err)
 	}
 	if _, err := keys.Load(ctx, keys.OpenRing(dir, o)); !errors.Is(err, keys.ErrNoKey) {
 		t.Errorf("Load() with a locked agent = %v; want ErrNoKey", err)
 	}
 	sshAdd(t, socket, askpass(t, "lock"), "-q", "-X")
-	verify(t, got.Key)
+	verify(t, got.Signers()[0])
 }
 
 // With ssh-add -c the agent waits for a person; Ctrl-C does not wait for it.
@@ -149,14 +156,15 @@ func TestAgentWaits(t *testing.T) {
 	t.Setenv("SSH_ASKPASS_REQUIRE", "force")
 	t.Setenv("DISPLAY", "none")
 	socket := sshAgent(t)
-	sshAdd(t, socket, nil, "-q", "-c", filepath.Join(dir, keys.KeyFile))
+	sshAdd(t, socket, nil, "-q", "-c", filepath.Join(dir, "targets.key"))
 	got, err := keys.Load(ctx, keys.OpenRing(dir, keys.Options{Agent: keys.NewAgent(socket)}))
 	if err != nil {
 		t.Fatal(err)
 	}
+	targets, _ := got.Key("targets")
 	done := make(chan error, 1)
 	go func() {
-		_, err := got.Key.Sign(nil, []byte("x"), crypto.Hash(0))
+		_, err := got.Signers().For([]string{targets.ID()})[0].Sign(ctx, []byte("x"))
 		done <- err
 	}()
 	if _, err := os.ReadFile(asked); err != nil { // returns when the person is being asked
@@ -184,8 +192,10 @@ func TestAgentGone(t *testing.T) {
 	if _, err := keys.Load(ctx, keys.OpenRing(dir, o)); err != nil {
 		t.Errorf("Load() without the agent = %v", err)
 	}
-	if err := os.Remove(filepath.Join(dir, keys.KeyFile)); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"root.key", "targets.key"} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if _, err := keys.Load(ctx, keys.OpenRing(dir, o)); !errors.Is(err, keys.ErrNoKey) || !strings.Contains(err.Error(), dir) {
 		t.Errorf("Load() without agent and file = %v; want ErrNoKey, and where it was looked for", err)

@@ -1,31 +1,32 @@
 // Package keys keeps a publisher's signing keys: ed25519 private keys in files
-// of a folder or in an SSH agent, and the trust file with the public half that
-// goes onto boot media.
+// of a folder or in an SSH agent; and root.json, the root of the catalog that
+// goes onto boot media and from which the publisher's own programs verify the
+// store.
+//
+// What a key may sign is not a matter of its name: the catalog's root and
+// delegations say it by the key's id.
 package keys
 
 import (
 	"context"
 	"crypto"
 	"crypto/ed25519"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/catalog/publish"
+	"github.com/inetboot/inetboot/catalog/tuf"
 	"github.com/inetboot/inetboot/internal/keyfile"
 )
 
-// The files in a key folder.
-const (
-	publisher = "publisher"
-	KeyFile   = publisher + Suffix
-	TrustFile = "trust.json"
-)
+// RootFile is the name of the root in a key folder.
+const RootFile = "root.json"
 
 // The reasons for which keys cannot be used. Errors wrap them, and those of
 // package keyfile.
@@ -36,121 +37,193 @@ var (
 
 // Folder is what a folder with keys has.
 type Folder struct {
-	Dir   string
-	Key   crypto.Signer // signs whole messages
-	Trust *catalog.Trust
+	Dir    string
+	Root   []byte          // root.json; nil before there is one
+	Anchor *catalog.Anchor // of Root; nil before there is one
+
+	ring *Ring
+	keys []Key
 }
 
-// Generate makes a new key in the folder of ring, which is encrypted unless
+// Key is a key whose private half can be found.
+type Key struct {
+	Name   string // of its file, without the suffix; "": the SSH agent has it
+	Public ed25519.PublicKey
+}
+
+// ID returns the key's id in the catalog.
+func (k Key) ID() string { return publish.KeyID(k.Public) }
+
+// Keys returns the keys: those in files by their names, then those that only
+// the agent has.
+func (f *Folder) Keys() []Key { return f.keys }
+
+// Ring returns where the private keys are.
+func (f *Folder) Ring() *Ring { return f.ring }
+
+// Key returns the key in the file of a name.
+func (f *Folder) Key(name string) (Key, bool) {
+	i := slices.IndexFunc(f.keys, func(k Key) bool { return k.Name == name && name != "" })
+	if i < 0 {
+		return Key{}, false
+	}
+	return f.keys[i], true
+}
+
+// signer asks the ring for a private key when it is needed, and not before: a
+// passphrase is asked for only if its key has to sign.
+type signer struct {
+	ring *Ring
+	pub  ed25519.PublicKey
+}
+
+var _ publish.Preparer = signer{}
+
+// Public implements publish.Signer.
+func (s signer) Public() ed25519.PublicKey { return s.pub }
+
+// Prepare implements publish.Preparer.
+func (s signer) Prepare(ctx context.Context) error {
+	_, err := s.ring.Signer(ctx, s.pub)
+	return err
+}
+
+// Sign implements publish.Signer.
+func (s signer) Sign(ctx context.Context, message []byte) ([]byte, error) {
+	key, err := s.ring.Signer(ctx, s.pub)
+	if err != nil {
+		return nil, err
+	}
+	return key.Sign(nil, message, crypto.Hash(0))
+}
+
+// Signers returns signers for all keys.
+func (f *Folder) Signers() publish.Signers {
+	var out publish.Signers
+	for _, k := range f.keys {
+		out = append(out, signer{f.ring, k.Public})
+	}
+	return out
+}
+
+// Generate makes new keys in the folder of ring, which are encrypted unless
 // plain is set. It never replaces one.
-func Generate(ctx context.Context, ring *Ring, plain bool) (*Folder, error) {
-	pub, err := ring.Create(ctx, publisher, plain)
-	if err != nil {
-		return nil, err
+func Generate(ctx context.Context, ring *Ring, plain bool, names ...string) (*Folder, error) {
+	f := &Folder{Dir: ring.dir, ring: ring}
+	root := filepath.Join(f.Dir, RootFile)
+	if _, err := os.Lstat(root); err == nil {
+		return nil, fmt.Errorf("%w, or was: %s is of a store: choose another folder with --keys", ErrExists, root)
 	}
-	undo := func(err error) error { // nothing is signed with it
-		return errors.Join(err, os.Remove(ring.Path(publisher)))
+	for _, name := range names {
+		if err := f.Create(ctx, name, plain); err != nil {
+			return nil, errors.Join(err, f.Remove()) // nothing is signed with them
+		}
 	}
-	trust := catalog.NewTrust(1, catalog.NewKey(pub))
-	data, err := trust.Marshal()
-	if err != nil {
-		return nil, undo(fmt.Errorf("encode the trust file: %w", err))
-	}
-	if err := createTrust(filepath.Join(ring.dir, TrustFile), append(data, '\n')); err != nil {
-		return nil, undo(err)
-	}
-	key, err := ring.Signer(ctx, pub)
-	if err != nil {
-		return nil, err
-	}
-	return &Folder{Dir: ring.dir, Key: key, Trust: trust}, nil
+	return f, nil
 }
 
-// createTrust writes a trust file that must not exist yet.
-func createTrust(name string, data []byte) error {
-	f, err := os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("%w, or was: %s: choose another folder with --keys", ErrExists, name)
-	}
+// Create makes a new key in the file of the name. It never replaces one.
+func (f *Folder) Create(ctx context.Context, name string, plain bool) error {
+	pub, err := f.ring.Create(ctx, name, plain)
 	if err != nil {
-		return fmt.Errorf("write the trust file: %w", err)
+		return err
 	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Chmod(0o644) // whatever the umask is
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		_ = os.Remove(name)
-		return fmt.Errorf("write the trust file: %w", err)
-	}
+	f.keys = append(f.keys, Key{name, pub})
 	return nil
 }
 
-// Load returns the keys of a ring: the trust file in its folder, and a signer
-// for the first key in it whose private half can be found.
+// Load returns the keys of a ring, at least one, and the root in its folder if
+// it is there.
 func Load(ctx context.Context, ring *Ring) (*Folder, error) {
-	trust, err := LoadTrust(filepath.Join(ring.dir, TrustFile))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: %w", ErrNoKey, err)
-	}
+	f := &Folder{Dir: ring.dir, ring: ring}
+	found, err := ring.Locations(ctx)
 	if err != nil {
 		return nil, err
 	}
-	key, err := ring.find(ctx, trust)
-	if err != nil {
+	for _, l := range found {
+		if slices.ContainsFunc(f.keys, func(k Key) bool { return k.Public.Equal(l.Public) }) {
+			continue // in the agent, too
+		}
+		k := Key{Public: l.Public}
+		if l.File != nil {
+			k.Name = strings.TrimSuffix(filepath.Base(l.File.Name), Suffix)
+		}
+		f.keys = append(f.keys, k)
+	}
+	if len(f.keys) == 0 {
+		return nil, fmt.Errorf("%w: there is no key in %s or in an SSH agent (imagetool init makes some)", ErrNoKey, ring.dir)
+	}
+	f.Anchor, f.Root, err = LoadRoot(filepath.Join(ring.dir, RootFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	return &Folder{Dir: ring.dir, Key: key, Trust: trust}, nil
+	return f, nil
 }
 
-// find returns a signer for one of the keys of trust.
-func (r *Ring) find(ctx context.Context, trust *catalog.Trust) (crypto.Signer, error) {
-	for _, id := range slices.Sorted(maps.Keys(trust.Keys)) {
-		pub, err := hex.DecodeString(trust.Keys[id].KeyVal.Public)
-		if err != nil {
-			return nil, fmt.Errorf("%w: public key %s: %w", keyfile.ErrFormat, id, err)
-		}
-		s, err := r.Signer(ctx, pub)
-		if !errors.Is(err, ErrNoKey) {
-			return s, err
-		}
-	}
-	files, err := r.Files()
-	switch {
-	case err != nil:
-		return nil, err
-	case len(files) == 0:
-		return nil, fmt.Errorf("%w: there is no key in %s or in an SSH agent (imagetool init makes one)", ErrNoKey, r.dir)
-	}
-	return nil, fmt.Errorf("%w: %s is not among the keys of %s", keyfile.ErrFormat, files[0].Name, filepath.Join(r.dir, TrustFile))
-}
-
-// LoadTrust reads a trust file.
-func LoadTrust(name string) (*catalog.Trust, error) {
+// LoadRoot reads a root.json that is trusted because of where it lies.
+func LoadRoot(name string) (*catalog.Anchor, []byte, error) {
 	data, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("read the trust file (run imagetool init first, or name the folder with --keys): %w", err)
+		return nil, nil, fmt.Errorf("read the root (run imagetool init first, or name the folder with --keys): %w", err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read the trust file: %w", err)
+		return nil, nil, fmt.Errorf("read the root: %w", err)
 	}
-	t, err := catalog.ParseTrust(data)
+	a, err := tuf.NewAnchor(data)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, nil, fmt.Errorf("%s: %w", name, err)
 	}
-	return t, nil
+	return a, data, nil
 }
 
-// ID returns the key's id.
-func (f *Folder) ID() string { return f.PublicKey().ID() }
-
-// PublicKey returns the public half of the key.
-func (f *Folder) PublicKey() catalog.Key {
-	return catalog.NewKey(f.Key.Public().(ed25519.PublicKey))
+// SaveRoot keeps the root of the store, as it was verified, for the commands
+// and the media that come after.
+func (f *Folder) SaveRoot(data []byte) error {
+	anchor, err := tuf.NewAnchor(data)
+	if err != nil {
+		return fmt.Errorf("keep the root: %w", err)
+	}
+	if err := replaceFile(filepath.Join(f.Dir, RootFile), data); err != nil {
+		return fmt.Errorf("keep the root: %w", err)
+	}
+	f.Root, f.Anchor = data, anchor
+	return nil
 }
 
-// Remove deletes the folder's files. It is for a key that was made a moment
-// ago and has been of no use.
+// replaceFile writes a file that everybody may read, so that there is the old
+// or the new one.
+func replaceFile(name string, data []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err == nil {
+		err = f.Chmod(0o644)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(f.Name(), name)
+	}
+	if err != nil {
+		_ = os.Remove(f.Name())
+	}
+	return err
+}
+
+// Remove deletes the files of keys that were made a moment ago and have been
+// of no use, and the root.
 func (f *Folder) Remove() error {
-	return errors.Join(os.Remove(filepath.Join(f.Dir, KeyFile)), os.Remove(filepath.Join(f.Dir, TrustFile)))
+	var errs []error
+	for _, k := range f.keys {
+		if k.Name != "" {
+			errs = append(errs, os.Remove(f.ring.Path(k.Name)))
+		}
+	}
+	if err := os.Remove(filepath.Join(f.Dir, RootFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
 }

@@ -3,7 +3,6 @@ package keys_test
 import (
 	"bytes"
 	"context"
-	"crypto"
 	"crypto/ed25519"
 	"crypto/x509"
 	"encoding/pem"
@@ -14,14 +13,17 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/catalog/catalogtest"
+	"github.com/inetboot/inetboot/catalog/publish"
 	"github.com/inetboot/inetboot/imagetool/keys"
 	"github.com/inetboot/inetboot/internal/keyfile"
 )
 
-// generate makes an unencrypted key in dir.
+// generate makes unencrypted keys in dir.
 func generate(t testing.TB, dir string) *keys.Folder {
 	t.Helper()
-	k, err := keys.Generate(context.Background(), keys.OpenRing(dir, keys.Options{}), true)
+	k, err := keys.Generate(context.Background(), keys.OpenRing(dir, keys.Options{}), true, "root", "targets")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -33,25 +35,41 @@ func load(dir string) (*keys.Folder, error) {
 }
 
 func TestGenerateAndLoad(t *testing.T) {
-	dir := filepath.Join(t.TempDir(), "new", "keys")
+	ctx, dir := context.Background(), filepath.Join(t.TempDir(), "new", "keys")
 	made := generate(t, dir)
 	got, err := load(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.ID() != made.ID() || !cmp.Equal(got.Trust, made.Trust) {
-		t.Error("Load() does not return what Generate() made")
+	if diff := cmp.Diff(made.Keys(), got.Keys()); diff != "" || len(made.Keys()) != 2 {
+		t.Errorf("Load() does not return what Generate() made:\n%s", diff)
 	}
-	verify(t, got.Key)
-	before, err := os.ReadFile(filepath.Join(dir, keys.KeyFile))
+	if _, ok := got.Key("targets"); !ok || got.Root != nil || got.Anchor != nil {
+		t.Error("there is no key targets, or a root that nobody made")
+	}
+	for _, s := range got.Signers() {
+		verify(t, s)
+	}
+	file := keys.OpenRing(dir, keys.Options{}).Path("targets")
+	before, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := keys.Generate(context.Background(), keys.OpenRing(dir, keys.Options{}), true); !errors.Is(err, keys.ErrExists) {
+	if _, err := keys.Generate(ctx, keys.OpenRing(dir, keys.Options{}), true, "new", "targets"); !errors.Is(err, keys.ErrExists) {
 		t.Errorf("Generate() over a key = %v; want ErrExists", err)
 	}
-	if after, err := os.ReadFile(filepath.Join(dir, keys.KeyFile)); err != nil || !bytes.Equal(before, after) {
+	if after, err := os.ReadFile(file); err != nil || !bytes.Equal(before, after) {
 		t.Error("the key was changed")
+	}
+	repo := catalogtest.New(t, catalogtest.Options{})
+	if err := got.SaveRoot(repo.Root()); err != nil || !bytes.Equal(got.Anchor.Root().Bytes(), repo.Root()) {
+		t.Errorf("SaveRoot() = %v", err)
+	}
+	if err := got.SaveRoot([]byte("{}")); err == nil || !bytes.Equal(got.Root, repo.Root()) {
+		t.Errorf("SaveRoot() of what is none = %v", err)
+	}
+	if again, err := load(dir); err != nil || !bytes.Equal(again.Root, repo.Root()) {
+		t.Errorf("Load() does not return the root that was saved: %v", err)
 	}
 	if err := got.Remove(); err != nil {
 		t.Errorf("Remove() = %v", err)
@@ -62,14 +80,14 @@ func TestGenerateAndLoad(t *testing.T) {
 }
 
 // verify checks that s signs so that its public key verifies it.
-func verify(t *testing.T, s crypto.Signer) {
+func verify(t *testing.T, s publish.Signer) {
 	t.Helper()
 	message := []byte(`{"signed":1}`)
-	sig, err := s.Sign(nil, message, crypto.Hash(0))
+	sig, err := s.Sign(context.Background(), message)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !ed25519.Verify(s.Public().(ed25519.PublicKey), message, sig) {
+	if !ed25519.Verify(s.Public(), message, sig) {
 		t.Error("the signature does not verify")
 	}
 }
@@ -77,12 +95,15 @@ func verify(t *testing.T, s crypto.Signer) {
 // Keys of older versions keep on signing.
 func TestLoadPKCS8(t *testing.T) {
 	dir := t.TempDir()
-	k := generate(t, dir)
-	der, err := x509.MarshalPKCS8PrivateKey(k.Key)
+	_, key, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(dir, keys.KeyFile)
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "old.key")
 	if err := os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -90,12 +111,12 @@ func TestLoadPKCS8(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	verify(t, got.Key)
-	if got.ID() != k.ID() {
-		t.Errorf("Load() returns key %s; want %s", got.ID(), k.ID())
+	if k, ok := got.Key("old"); !ok || !k.Public.Equal(key.Public()) {
+		t.Errorf("Load() returns the keys %v; want the old one", got.Keys())
 	}
+	verify(t, got.Signers()[0])
 	ring := keys.OpenRing(dir, keys.Options{})
-	if err := ring.SetPassphrase(context.Background(), "publisher", fixed("long enough")); err != nil {
+	if err := ring.SetPassphrase(context.Background(), "old", fixed("long enough")); err != nil {
 		t.Fatal(err)
 	}
 	if f, err := keyfile.Read(file); err != nil || f.PKCS8 || !f.Encrypted {
@@ -103,25 +124,44 @@ func TestLoadPKCS8(t *testing.T) {
 	}
 }
 
-func TestLoadRefuses(t *testing.T) {
-	foreign, err := os.ReadFile(filepath.Join(generate(t, t.TempDir()).Dir, keys.TrustFile))
+// A passphrase is asked for only if its key has to sign.
+func TestPassphraseOnlyWhenNeeded(t *testing.T) {
+	ctx, dir := context.Background(), t.TempDir()
+	if _, err := keys.Generate(ctx, keys.OpenRing(dir, keys.Options{Ask: fixed("long enough")}), false, "root", "targets"); err != nil {
+		t.Fatal(err)
+	}
+	ask := &typist{list: []string{"long enough"}}
+	k, err := keys.Load(ctx, keys.OpenRing(dir, keys.Options{Ask: ask}))
 	if err != nil {
 		t.Fatal(err)
 	}
+	targets, _ := k.Key("targets")
+	mine := k.Signers().For([]string{targets.ID()})
+	if len(mine) != 1 || ask.n != 0 {
+		t.Errorf("%d signers for one key, asked %d times before anything is signed", len(mine), ask.n)
+	}
+	verify(t, mine[0])
+	if ask.n != 1 {
+		t.Errorf("asked %d times for one signature; want once", ask.n)
+	}
+}
+
+func TestLoadRefuses(t *testing.T) {
 	for _, tc := range []struct {
 		name   string
-		change func(key, trust string) error
+		change func(dir string) error
 		want   error
 	}{
-		{"no key", func(key, _ string) error { return os.Remove(key) }, keys.ErrNoKey},
-		{"others can read it", func(key, _ string) error { return os.Chmod(key, 0o604) }, keyfile.ErrOpen},
-		{"no key file", func(key, _ string) error { return os.WriteFile(key, []byte("key"), 0o600) }, keyfile.ErrFormat},
-		{"trust file of another key", func(_, trust string) error { return os.WriteFile(trust, foreign, 0o644) }, keyfile.ErrFormat},
-		{"no trust file", func(_, trust string) error { return os.Remove(trust) }, os.ErrNotExist},
+		{"no key", func(dir string) error {
+			return errors.Join(os.Remove(filepath.Join(dir, "root.key")), os.Remove(filepath.Join(dir, "targets.key")))
+		}, keys.ErrNoKey},
+		{"others can read it", func(dir string) error { return os.Chmod(filepath.Join(dir, "root.key"), 0o604) }, keyfile.ErrOpen},
+		{"no key file", func(dir string) error { return os.WriteFile(filepath.Join(dir, "root.key"), []byte("key"), 0o600) }, keyfile.ErrFormat},
+		{"no root", func(dir string) error { return os.WriteFile(filepath.Join(dir, keys.RootFile), []byte("{}"), 0o644) }, catalog.ErrFormat},
 	} {
 		dir := t.TempDir()
 		generate(t, dir)
-		if err := tc.change(filepath.Join(dir, keys.KeyFile), filepath.Join(dir, keys.TrustFile)); err != nil {
+		if err := tc.change(dir); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := load(dir); !errors.Is(err, tc.want) {
@@ -192,7 +232,7 @@ func TestPassphrases(t *testing.T) {
 			if err != nil {
 				break
 			}
-			verify(t, s)
+			verify(t, publish.KeySigner(s.(ed25519.PrivateKey)))
 		}
 		if a, ok := tc.ask.(*typist); ok && a.n != tc.asked {
 			t.Errorf("%s: asked %d times; want %d", tc.name, a.n, tc.asked)

@@ -27,7 +27,7 @@ func EntryID(name, version string) string {
 func addImage(ctx context.Context, e *Edition, m *catalog.Manifest, o Options, res *Result) error {
 	name := catalog.ManifestName(m.Name, m.Version, m.Arch)
 	same := false
-	if _, there := e.List.Targets[name]; there {
+	if e.Targets.Has(name) {
 		img, err := e.Old.Image(ctx, name)
 		if err != nil && !o.Replace {
 			return err

@@ -65,7 +65,7 @@ func TestKernelOnly(t *testing.T) {
 				t.Errorf("%s: %v", tc.version, err)
 			}
 		}
-		c, _, err := push.Load(ctx, st, k.Trust)
+		c, _, err := push.Load(ctx, st, k.Anchor)
 		if err != nil {
 			t.Fatal(err)
 		}

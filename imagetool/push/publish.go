@@ -6,34 +6,35 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/catalog/publish"
+	"github.com/inetboot/inetboot/catalog/tuf"
 	"github.com/inetboot/inetboot/imagetool/keys"
 	"github.com/inetboot/inetboot/imagetool/store"
+	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/storepath"
 )
 
 // publishAttempts is how often another publisher may be faster.
 const publishAttempts = 30
 
-// DefaultLifetime is how long a catalog counts after it was signed.
-const DefaultLifetime = 8760 * time.Hour
-
 var (
 	// ErrNoCatalog is wrapped when a store has not been set up.
 	ErrNoCatalog = errors.New("the store has no catalog: run imagetool init first")
-	// ErrHasCatalog is wrapped when a store has been set up already.
-	ErrHasCatalog = errors.New("the store has a catalog already")
 	// ErrLost is wrapped when other publishers were faster again and again.
 	ErrLost = errors.New("other publishers keep changing the catalog")
+	// ErrSeal is wrapped when nobody can sign snapshot and timestamp.
+	ErrSeal = errors.New("snapshot and timestamp cannot be signed")
 )
 
 // Edition is a catalog that is being changed.
 type Edition struct {
-	Old  *catalog.Catalog // what it replaces
-	List catalog.List
-	Menu *catalog.Menu
+	Old     *catalog.Catalog // what it replaces
+	Targets *publish.Targets // the list that the publisher signs
+	Menu    *catalog.Menu
 
 	targets map[string][]byte // to be stored
 	menuWas []byte
@@ -41,56 +42,125 @@ type Edition struct {
 
 // SetTarget lists data under name.
 func (e *Edition) SetTarget(name string, data []byte) {
-	e.List.Targets[name] = catalog.NewTarget(data)
+	e.Targets.Set(name, data)
 	e.targets[name] = data
 }
 
-// Load reads and verifies the store's catalog with the publisher's own trust
-// file. Expired catalogs are accepted: they are what refreshing is for.
-func Load(ctx context.Context, st store.Store, trust *catalog.Trust) (c *catalog.Catalog, tag string, err error) {
-	data, tag, err := st.Load(ctx, storepath.Catalog, catalog.MaxCatalog)
+// RemoveTarget takes name off the list.
+func (e *Edition) RemoveTarget(name string) {
+	e.Targets.Remove(name)
+	delete(e.targets, name)
+}
+
+// overlay has files in front of a store.
+type overlay struct {
+	catalog.Source
+	files map[string][]byte
+}
+
+func (o overlay) Read(ctx context.Context, path string, buf []byte, limit int64, accept func([]byte) error) ([]byte, error) {
+	data, ok := o.files[path]
+	if !ok {
+		return o.Source.Read(ctx, path, buf, limit, accept)
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("%s has %d bytes, at most %d are allowed", path, len(data), limit)
+	}
+	return data, accept(data)
+}
+
+// Load reads and verifies the store's catalog, beginning at a root of the
+// publisher's own. tag is the timestamp's. Expired metadata is accepted: it is
+// what refreshing is for.
+func Load(ctx context.Context, st store.Store, anchor *catalog.Anchor) (c *catalog.Catalog, tag string, err error) {
+	if anchor == nil {
+		return nil, "", fmt.Errorf("%w: there is no %s in the key folder (imagetool init makes it)", keys.ErrNoKey, keys.RootFile)
+	}
+	data, tag, err := st.Load(ctx, storepath.Timestamp, tuf.MaxTimestamp)
 	if errors.Is(err, store.ErrNotExist) {
 		return nil, "", fmt.Errorf("%s: %w", st, ErrNoCatalog)
 	}
 	if err != nil {
 		return nil, "", err
 	}
-	c, err = catalog.Load(st, trust, data, catalog.Options{})
+	// What is read has to be what the tag is of.
+	c, err = catalog.Open(ctx, overlay{st, map[string][]byte{storepath.Timestamp: data}}, anchor, catalog.Options{})
 	if err != nil {
 		return nil, "", fmt.Errorf("%s: %w", st, err)
 	}
-	return c, tag, nil
+	return c.From(st), tag, nil
 }
 
 // ErrUnchanged is returned by an edit that has nothing to change.
 var ErrUnchanged = errors.New("nothing to change")
 
-// Publish changes the store's catalog with edit and signs the result. When
-// another publisher was faster, it reads the new catalog and edits that.
-// lifetime 0 keeps the lifetime that the catalog had.
+// Publish changes the store's catalog with edit and signs the result; what is
+// signed counts for lifetime, or where that is 0 for as long as the root says.
+// When another publisher was faster, it reads the new catalog and edits that.
+// It returns the catalog's version.
 func Publish(ctx context.Context, st store.Store, k *keys.Folder, lifetime time.Duration, edit func(*Edition) error) (version uint64, err error) {
+	err = retry(ctx, st, func(again bool) error {
+		version, err = publishOnce(ctx, st, k, lifetime, again, edit)
+		return err
+	})
+	return version, err
+}
+
+// retry calls attempt until it does not end with a conflict. again says that
+// it did, so that there may be versions that somebody has begun to publish.
+func retry(ctx context.Context, st store.Store, attempt func(again bool) error) error {
 	for n := range publishAttempts {
 		if n > 0 {
 			select {
 			case <-ctx.Done():
-				return 0, ctx.Err()
+				return ctx.Err()
 			case <-time.After(rand.N(time.Duration(min(n, 10)) * 50 * time.Millisecond)):
 			}
 		}
-		version, err = publishOnce(ctx, st, k, lifetime, edit)
-		if !errors.Is(err, store.ErrConflict) {
-			return version, err
+		if err := attempt(n > 0); !errors.Is(err, store.ErrConflict) {
+			return err
 		}
 	}
-	return 0, fmt.Errorf("publish on %s: %w", st, ErrLost)
+	return fmt.Errorf("publish on %s: %w", st, ErrLost)
 }
 
-func publishOnce(ctx context.Context, st store.Store, k *keys.Folder, lifetime time.Duration, edit func(*Edition) error) (uint64, error) {
-	old, tag, err := Load(ctx, st, k.Trust)
+// gapWindow is how many versions are looked at in one question.
+const gapWindow = 64
+
+// gap returns how many versions of a role, from version on, have to be left
+// out: publishers have begun with them, and may never have ended. Versions are
+// never written twice.
+func gap(ctx context.Context, st store.Store, role string, version int64) (skip int64, err error) {
+	for {
+		paths := make([]string, gapWindow)
+		for i := range paths {
+			paths[i] = storepath.RoleMetadata(role, version+skip+int64(i))
+		}
+		missing, err := st.Missing(ctx, paths)
+		if err != nil {
+			return 0, err
+		}
+		last := len(paths) - 1
+		for last >= 0 && slices.Contains(missing, paths[last]) {
+			last--
+		}
+		if last < gapWindow-1 {
+			return skip + int64(last+1), nil
+		}
+		skip += gapWindow
+	}
+}
+
+func publishOnce(ctx context.Context, st store.Store, k *keys.Folder, lifetime time.Duration, again bool, edit func(*Edition) error) (uint64, error) {
+	old, tag, err := Load(ctx, st, k.Anchor)
 	if err != nil {
 		return 0, err
 	}
-	e := &Edition{Old: old, List: old.List(), targets: make(map[string][]byte)}
+	keepRoot(k, old)
+	e := &Edition{Old: old, targets: make(map[string][]byte)}
+	if e.Targets, err = nextTargets(old); err != nil {
+		return 0, err
+	}
 	if e.Menu, err = old.Menu(ctx); err != nil {
 		return 0, err
 	}
@@ -107,80 +177,248 @@ func publishOnce(ctx context.Context, st store.Store, k *keys.Folder, lifetime t
 	if !bytes.Equal(menu, e.menuWas) {
 		e.SetTarget(catalog.MenuName, menu)
 	}
-	if lifetime == 0 {
-		lifetime = e.List.Expires.Sub(e.List.Created)
+	if again {
+		skip, err := gap(ctx, st, e.Targets.Role().Name, e.Targets.Version())
+		if err != nil {
+			return 0, err
+		}
+		e.Targets.Skip(skip)
 	}
-	if lifetime <= 0 {
-		lifetime = DefaultLifetime
+	now := time.Now()
+	data, err := e.Targets.Sign(ctx, now, lifetime, k.Signers())
+	if err != nil {
+		return 0, err
 	}
-	e.List.Version++
-	e.List.Created = time.Now().UTC().Truncate(time.Second)
-	e.List.Expires = e.List.Created.Add(lifetime)
-	return e.List.Version, put(ctx, st, k, &e.List, e.targets, tag)
+	s := &submission{st: st, k: k, old: old, tag: tag, now: now, lifetime: lifetime, again: again, targets: e.targets}
+	s.roles = map[string]role{e.Targets.Role().Name: {e.Targets.Version(), data}}
+	return s.submit(ctx)
 }
 
-// put stores targets, and then the signed list over the version tag.
-func put(ctx context.Context, st store.Store, k *keys.Folder, list *catalog.List, targets map[string][]byte, tag string) error {
-	signed, err := catalog.Sign(list, k.Key)
-	if err != nil {
-		return err
+// keepRoot brings the publisher's root to the one that the store has been
+// verified to have, so that new media begin there. That it cannot be written
+// changes nothing now.
+func keepRoot(k *keys.Folder, c *catalog.Catalog) {
+	root := c.Trusted().Root()
+	if root.Version() > k.Anchor.Root().Version() {
+		_ = k.SaveRoot(root.Bytes())
 	}
-	for name, data := range targets {
-		t := list.Targets[name]
-		if err := st.Put(ctx, storepath.Target(name, t.Hashes.SHA256), bytes.NewReader(data), int64(len(data))); err != nil {
+}
+
+// prepare asks for the passphrases that publishing needs.
+func prepare(ctx context.Context, k *keys.Folder, c *catalog.Catalog) error {
+	for _, name := range []string{tuf.RoleTargets, tuf.RoleSnapshot, tuf.RoleTimestamp} {
+		ids, _ := c.Trusted().Root().Keys(name)
+		if err := k.Signers().Prepare(ctx, ids); err != nil {
 			return err
 		}
 	}
-	err = st.Replace(ctx, storepath.Catalog, signed, tag)
+	return nil
+}
+
+// nextTargets begins the next list of the targets role.
+func nextTargets(old *catalog.Catalog) (*publish.Targets, error) {
+	set := old.Trusted()
+	r, err := publish.RootRole(set.Root().Bytes(), tuf.RoleTargets)
+	if err != nil {
+		return nil, err
+	}
+	return publish.NextTargets(r, set.Targets().Bytes())
+}
+
+// role is new metadata of a targets role.
+type role struct {
+	version int64
+	data    []byte
+}
+
+// submission is metadata on its way into a store.
+type submission struct {
+	st       store.Store
+	k        *keys.Folder
+	old      *catalog.Catalog // nil: there is none
+	tag      string           // of the old timestamp
+	now      time.Time
+	lifetime time.Duration // 0: as the root says
+	again    bool          // there may be versions that somebody has begun to publish
+
+	root    []byte            // new; nil: stays
+	targets map[string][]byte // files, by their names
+	roles   map[string]role
+	anew    bool // a new snapshot and timestamp, whatever else is new
+}
+
+// sealer tells who signs snapshot and timestamp: we, or the server.
+func (s *submission) sealer(root []byte) (ours bool, err error) {
+	signers := s.k.Signers()
+	for _, name := range []string{tuf.RoleSnapshot, tuf.RoleTimestamp} {
+		r, err := publish.RootRole(root, name)
+		if err != nil {
+			return false, err
+		}
+		if !signers.Suffice(r) {
+			if store.IsURL(s.st.String()) {
+				return false, nil
+			}
+			return false, fmt.Errorf("%w: the keys of %s are not in %s", ErrSeal, name, s.k.Dir)
+		}
+	}
+	return true, nil
+}
+
+// submit stores everything, in the order in which readers need it: files, the
+// root, targets, the snapshot, and the timestamp, which makes the rest count.
+// It returns the catalog's version. Errors wrap store.ErrConflict if somebody
+// else was faster.
+func (s *submission) submit(ctx context.Context) (uint64, error) {
+	root := s.root
+	if root == nil {
+		root = s.old.Trusted().Root().Bytes()
+	}
+	ours, err := s.sealer(root)
+	if err != nil {
+		return 0, err
+	}
+	for name, data := range s.targets {
+		if err := s.st.Put(ctx, storepath.Target(name, digest.Of(data)), bytes.NewReader(data), int64(len(data))); err != nil {
+			return 0, err
+		}
+	}
+	if !ours {
+		return s.online(ctx)
+	}
+	seal := publish.Seal{Root: root, Roles: make(map[string][]byte), Signers: s.k.Signers(), Now: s.now, Lifetime: s.lifetime, Anew: s.anew}
+	if s.old != nil {
+		seal.Old = s.old.Trusted()
+	}
+	if s.old != nil && s.again {
+		if seal.Skip, err = gap(ctx, s.st, tuf.RoleSnapshot, seal.Old.Snapshot().Version()+1); err != nil {
+			return 0, err
+		}
+	}
+	for name, r := range s.roles {
+		seal.Roles[name] = r.data
+	}
+	sealed, err := seal.Sign(ctx)
+	if err != nil {
+		return 0, err
+	}
+	files, err := s.files(root, sealed)
+	if err != nil {
+		return 0, err
+	}
+	// Nothing is published that machines would refuse.
+	if err := s.check(ctx, files, sealed); err != nil {
+		return 0, err
+	}
+	for _, f := range files {
+		if err := create(ctx, s.st, f.Path, f.Data); err != nil {
+			return 0, err
+		}
+	}
+	return uint64(sealed.SnapshotVersion), replace(ctx, s.st, storepath.Timestamp, sealed.Timestamp, s.tag)
+}
+
+// files returns the versioned metadata in the order in which it is stored.
+func (s *submission) files(root []byte, sealed *publish.Sealed) ([]tuf.File, error) {
+	var out []tuf.File
+	if s.root != nil {
+		r, err := tuf.ParseRoot(root)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, tuf.File{Path: storepath.RoleMetadata(tuf.RoleRoot, r.Version()), Data: root})
+	}
+	for name, r := range s.roles {
+		out = append(out, tuf.File{Path: storepath.RoleMetadata(name, r.version), Data: r.data})
+	}
+	if sealed != nil && sealed.Snapshot != nil {
+		out = append(out, tuf.File{Path: storepath.RoleMetadata(tuf.RoleSnapshot, sealed.SnapshotVersion), Data: sealed.Snapshot})
+	}
+	return out, nil
+}
+
+// check verifies what is about to be published, as a machine would that has
+// seen the old catalog.
+func (s *submission) check(ctx context.Context, files []tuf.File, sealed *publish.Sealed) error {
+	over := overlay{s.st, map[string][]byte{storepath.Timestamp: sealed.Timestamp}}
+	for _, f := range files {
+		over.files[f.Path] = f.Data
+	}
+	anchor, o := s.k.Anchor, catalog.Options{Now: s.now}
+	if s.old == nil {
+		var err error
+		if anchor, err = tuf.NewAnchor(s.root); err != nil {
+			return err
+		}
+	} else {
+		o.Floor = s.old.Trusted()
+	}
+	if s.lifetime > 0 {
+		o.Now = time.Time{} // whoever wants it to expire at once gets that
+	}
+	c, err := catalog.Open(ctx, over, anchor, o)
+	if err != nil {
+		return fmt.Errorf("nothing was published, because machines would refuse it: %w", err)
+	}
+	for name := range s.roles {
+		if name == tuf.RoleTargets {
+			continue
+		}
+		if _, _, err := c.Trusted().Role(ctx, name); err != nil {
+			return fmt.Errorf("nothing was published, because machines would refuse it: %w", err)
+		}
+	}
+	return nil
+}
+
+// online hands new metadata to a server, which verifies it and signs snapshot
+// and timestamp itself.
+func (s *submission) online(ctx context.Context) (uint64, error) {
+	files, err := s.files(s.root, nil)
+	if err != nil {
+		return 0, err
+	}
+	for _, f := range files {
+		if err := create(ctx, s.st, f.Path, f.Data); err != nil {
+			return 0, err
+		}
+	}
+	anchor := s.k.Anchor
+	if anchor == nil {
+		if anchor, err = tuf.NewAnchor(s.root); err != nil {
+			return 0, err
+		}
+	}
+	c, _, err := Load(ctx, s.st, anchor)
+	if errors.Is(err, ErrNoCatalog) {
+		return 0, fmt.Errorf("%w: %s has taken the lists, but is not the one that signs for them", ErrSeal, s.st)
+	}
+	if err != nil {
+		return 0, err
+	}
+	for name, r := range s.roles {
+		if m, ok := c.Trusted().Snapshot().Meta(name); !ok || m.Version < r.version {
+			return 0, fmt.Errorf("%w: %s has taken version %d of %s, but is not the one that signs for it", ErrSeal, s.st, r.version, name)
+		}
+	}
+	return c.Version(), nil
+}
+
+// create stores versioned metadata, which must not be there with other
+// contents.
+func create(ctx context.Context, st store.Store, path string, data []byte) error {
+	return replace(ctx, st, path, data, "")
+}
+
+// replace stores data over the version tag.
+func replace(ctx context.Context, st store.Store, path string, data []byte, tag string) error {
+	err := st.Replace(ctx, path, data, tag)
 	if errors.Is(err, store.ErrConflict) {
 		// An answer that was lost makes the second attempt of the same
 		// request collide with the first.
-		if now, _, lerr := st.Load(ctx, storepath.Catalog, catalog.MaxCatalog); lerr == nil && bytes.Equal(now, signed) {
+		if now, _, lerr := st.Load(ctx, path, int64(len(data))); lerr == nil && bytes.Equal(now, data) {
 			return nil
 		}
-	}
-	return err
-}
-
-// Init publishes the trust file and an empty catalog, version 1, with a menu
-// that has the title and what preboot does itself.
-func Init(ctx context.Context, st store.Store, k *keys.Folder, title string, lifetime time.Duration) error {
-	if _, _, err := st.Load(ctx, storepath.Catalog, catalog.MaxCatalog); err == nil {
-		return fmt.Errorf("%s: %w", st, ErrHasCatalog)
-	} else if !errors.Is(err, store.ErrNotExist) {
-		return err
-	}
-	m := catalog.NewMenu(title)
-	m.Entries = []catalog.Entry{
-		{ID: "local-disk", Title: "Boot from the local disk", Action: catalog.ActionLocalDisk},
-		{ID: "reboot", Title: "Restart", Action: catalog.ActionReboot},
-		{ID: "poweroff", Title: "Switch off", Action: catalog.ActionPowerOff},
-	}
-	m.Default = "local-disk"
-	menu, err := m.Marshal()
-	if err != nil {
-		return err
-	}
-	trust, err := k.Trust.Marshal()
-	if err != nil {
-		return fmt.Errorf("encode the trust file: %w", err)
-	}
-	now := time.Now().UTC().Truncate(time.Second)
-	list := &catalog.List{
-		Type: catalog.Type, Version: 1, Created: now, Expires: now.Add(lifetime),
-		Targets: map[string]catalog.Target{catalog.MenuName: catalog.NewTarget(menu)},
-	}
-	// The trust file first: a server may judge catalogs by it.
-	_, tag, err := st.Load(ctx, storepath.Trust, 64<<10)
-	if err != nil && !errors.Is(err, store.ErrNotExist) {
-		return err
-	}
-	if err := st.Replace(ctx, storepath.Trust, append(trust, '\n'), tag); err != nil {
-		return err
-	}
-	err = put(ctx, st, k, list, map[string][]byte{catalog.MenuName: menu}, "")
-	if errors.Is(err, store.ErrConflict) {
-		return fmt.Errorf("%s: %w", st, ErrHasCatalog)
 	}
 	return err
 }

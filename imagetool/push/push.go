@@ -90,8 +90,11 @@ type Result struct {
 // Push publishes an image.
 func Push(ctx context.Context, st store.Store, k *keys.Folder, o Options, rep Reporter) (_ *Result, err error) {
 	start := time.Now()
-	old, _, err := Load(ctx, st, k.Trust)
+	old, _, err := Load(ctx, st, k.Anchor)
 	if err != nil {
+		return nil, err
+	}
+	if err := prepare(ctx, k, old); err != nil {
 		return nil, err
 	}
 	// Better to hear about a wrong token now than after reading it all.
@@ -331,7 +334,11 @@ func Memory(kernel, initrd, unpacked int64) int64 {
 // not change, and blocks keep the stored length that they are listed with.
 func remember(ctx context.Context, st store.Store, c *catalog.Catalog, name string, up *uploader) error {
 	lengths := make(map[digest.SHA256]int)
-	for _, target := range imageTargets(c, name) {
+	targets, err := imageTargets(ctx, c, name)
+	if err != nil {
+		return err
+	}
+	for _, target := range targets {
 		img, err := c.Image(ctx, target)
 		if err != nil {
 			if ctx.Err() != nil {
@@ -381,9 +388,13 @@ func remember(ctx context.Context, st store.Store, c *catalog.Catalog, name stri
 }
 
 // imageTargets lists the manifests of a catalog, those of name first.
-func imageTargets(c *catalog.Catalog, name string) []string {
+func imageTargets(ctx context.Context, c *catalog.Catalog, name string) ([]string, error) {
+	names, err := c.Names(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var same, others []string
-	for _, n := range c.Names() {
+	for _, n := range names {
 		switch {
 		case strings.HasPrefix(n, "images/"+name+"/"):
 			same = append(same, n)
@@ -391,7 +402,7 @@ func imageTargets(c *catalog.Catalog, name string) []string {
 			others = append(others, n)
 		}
 	}
-	return append(same, others...)
+	return append(same, others...), nil
 }
 
 // defaultTitle returns what the tree's os-release calls it (os-release(5)).

@@ -92,8 +92,8 @@ func TestS3WithoutConditions(t *testing.T) {
 	}
 	clear(control)
 	data := []byte("content")
-	want := map[string]string{"/bucket/" + storepath.Metadata("timestamp"): "no-cache"}
-	for _, p := range []string{storepath.File(digest.Of(data)), storepath.Target("menu.json", digest.Of(data)), storepath.Metadata("1.root")} {
+	want := map[string]string{"/bucket/" + storepath.Timestamp: "no-cache"}
+	for _, p := range []string{storepath.File(digest.Of(data)), storepath.Target("menu.json", digest.Of(data)), storepath.RoleMetadata("root", 1)} {
 		want["/bucket/"+p] = "public, max-age=31536000, immutable"
 	}
 	for p := range want {
@@ -151,7 +151,7 @@ func TestS3Location(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := st.Replace(context.Background(), storepath.Metadata("1.root"), []byte("{}"), ""); err != nil {
+	if err := st.Replace(context.Background(), storepath.RoleMetadata("root", 1), []byte("{}"), ""); err != nil {
 		t.Errorf("Replace with a profile = %v", err)
 	}
 }

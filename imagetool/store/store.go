@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/url"
 	"strings"
 	"time"
@@ -19,7 +20,7 @@ import (
 // The reasons for which a store does not do what it was asked to. Errors wrap
 // them and say the details.
 var (
-	ErrNotExist     = errors.New("not in the store")
+	ErrNotExist     = error(notExist{})
 	ErrConflict     = errors.New("somebody else changed it meanwhile")
 	ErrUnauthorized = errors.New("the store refuses the token")
 	ErrFull         = errors.New("the store is full")
@@ -27,14 +28,20 @@ var (
 	ErrUnreachable  = errors.New("the store cannot be reached")
 )
 
+// notExist is also fs.ErrNotExist, as readers of the catalog expect.
+type notExist struct{}
+
+func (notExist) Error() string        { return "not in the store" }
+func (notExist) Is(target error) bool { return target == fs.ErrNotExist }
+
 // Store is where a publisher puts files. It is safe for concurrent use.
 //
 // Immutable files (blocks, indexes, whole files, targets) are written with
 // Put and appear at once and whole, or not at all; a file that is there is
-// never written again. Those that change (catalog, trust, metadata, marks) are
-// written with Replace, which succeeds only over the version that the caller
-// has seen. Metadata with a version in the name are created with Replace and
-// an empty tag: of two publishers one gets ErrConflict.
+// never written again. Metadata and marks are written with Replace, which
+// succeeds only over the version that the caller has seen. Metadata with a
+// version in the name is created with Replace and an empty tag: of two
+// publishers one gets ErrConflict.
 type Store interface {
 	// Missing returns those of paths that Put would have to write, in their
 	// order. There is no limit to their number.
@@ -61,8 +68,8 @@ type Store interface {
 	// come or go meanwhile or without them. It ends with each's error.
 	List(ctx context.Context, kind storepath.Kind, each func(Info) error) error
 
-	// Remove removes files. What is not there is no error. Catalog and trust
-	// file are refused with ErrRejected.
+	// Remove removes files. What is not there is no error. The timestamp
+	// and roots are refused with ErrRejected.
 	Remove(ctx context.Context, paths []string) error
 
 	// PutPack stores the size bytes of body as the boot pack of a manifest, in
@@ -135,8 +142,7 @@ func replaceable(path, tag string) error {
 
 // removable returns nil if Remove may remove path.
 func removable(path string) error {
-	kind, _, ok := storepath.Parse(path)
-	if !ok || kind == storepath.KindCatalog || kind == storepath.KindTrust {
+	if _, _, ok := storepath.Parse(path); !ok || storepath.Lasting(path) {
 		return fmt.Errorf("remove %s: %w: nothing that can be removed", path, ErrRejected)
 	}
 	return nil

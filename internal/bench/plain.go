@@ -32,7 +32,7 @@ func (b *bench) preparePlain(ctx context.Context) (*plain, error) {
 	if b.plain != nil {
 		return b.plain, nil
 	}
-	man, _, err := b.bed.Manifest("debian", debianroot.Version)
+	man, _, err := b.bed.Manifest(ctx, "debian", debianroot.Version)
 	if err != nil {
 		return nil, err
 	}

@@ -144,7 +144,7 @@ type bootRoots struct {
 }
 
 func (b *bench) newRoots(ctx context.Context) (*bootRoots, error) {
-	man, path, err := b.bed.Manifest("debian", debianroot.Version)
+	man, path, err := b.bed.Manifest(ctx, "debian", debianroot.Version)
 	if err != nil {
 		return nil, err
 	}

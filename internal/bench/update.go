@@ -96,7 +96,7 @@ func (b *bench) updateClient(ctx context.Context, p *plain, added []string, fres
 	}); err != nil {
 		return err
 	}
-	man, _, err := b.bed.Manifest("debian", updateVersion)
+	man, _, err := b.bed.Manifest(ctx, "debian", updateVersion)
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,6 @@ package boottest
 
 import (
 	"bytes"
-	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
@@ -28,7 +27,7 @@ type store struct {
 
 func openStore(t *testing.T, bed *testbed.Bed) *store {
 	t.Helper()
-	m, path, err := bed.Manifest("debian", debianroot.Version)
+	m, path, err := bed.Manifest(t.Context(), "debian", debianroot.Version)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,9 +99,9 @@ func TestRefusal(t *testing.T) {
 			{"initrd", storepath.File(s.man.Initrd.SHA256), "1\r", `inetboot: refused: initrd: .*SHA-256`, flip},
 			{"index", storepath.Index(s.man.Root.Files[0].Index.SHA256), "1\r", `inetboot: refused: index ` + s.man.Root.Files[0].Name + `: .*SHA-256`, flip},
 			{"manifest", s.path, "1\r", `inetboot: refused: manifest: .*SHA-256`, flip},
-			{"catalog", storepath.Catalog, "r", `inetboot: refused: catalog: .*changed after signing.*signature is wrong`, changeCatalog(t)},
-			{"expired catalog", storepath.Catalog, "r", `inetboot: refused: catalog: .*expired at .* clock says`, expire(t, bed)},
-			{"unknown key", storepath.Catalog, "r", `inetboot: refused: catalog: .*not signed by a trusted key`, foreign(t, bed)},
+			{"catalog", storepath.Timestamp, "r", `inetboot: refused: catalog: .*changed after signing.*signature is wrong`, changeCatalog(t)},
+			{"expired catalog", storepath.Timestamp, "r", `inetboot: refused: catalog: .*expired at .* clock says`, expire(t, bed)},
+			{"unknown key", storepath.Timestamp, "r", `inetboot: refused: catalog: .*not signed by a trusted key`, foreign(t, bed)},
 		} {
 			good := s.read(t, tt.path)
 			bad := tt.change(good)
@@ -129,13 +128,13 @@ func TestRefusal(t *testing.T) {
 	})
 
 	t.Run("catalog at the start", func(t *testing.T) {
-		good := s.read(t, storepath.Catalog)
-		s.write(t, storepath.Catalog, changeCatalog(t)(good))
-		defer s.write(t, storepath.Catalog, good)
+		good := s.read(t, storepath.Timestamp)
+		s.write(t, storepath.Timestamp, changeCatalog(t)(good))
+		defer s.write(t, storepath.Timestamp, good)
 		vm := vmtest.StartT(t, vmtest.Config{CD: bed.ISO, VGA: true, NoReboot: true, NICs: []vmtest.NIC{{Model: "e1000"}}})
 		vm.ExpectT(t, 120, `inetboot: refused: catalog: .*signature is wrong`)
 		vm.ExpectT(t, 30, `Try again`)
-		s.write(t, storepath.Catalog, good)
+		s.write(t, storepath.Timestamp, good)
 		vm.SendT(t, "1\r")
 		vm.ExpectT(t, 60, `inetboot: menu ready`)
 	})
@@ -175,7 +174,7 @@ func TestRefusal(t *testing.T) {
 	}
 }
 
-// changeCatalog changes one digit of the catalog's version.
+// changeCatalog changes one digit of a version in the timestamp.
 func changeCatalog(t *testing.T) func([]byte) []byte {
 	return func(good []byte) []byte {
 		i := bytes.Index(good, []byte(`"version":`))
@@ -188,35 +187,36 @@ func changeCatalog(t *testing.T) func([]byte) []byte {
 	}
 }
 
-// expire returns a catalog by the publisher that has expired.
+// expire returns a timestamp that leads to a list of targets by the publisher
+// that has expired.
 func expire(t *testing.T, bed *testbed.Bed) func([]byte) []byte {
 	return func([]byte) []byte {
 		if err := bed.Imagetool(t.Context(), "refresh", "--expires", "1s"); err != nil {
 			t.Fatal(err)
 		}
-		b, err := os.ReadFile(filepath.Join(bed.Store(), storepath.Catalog))
+		b, err := os.ReadFile(filepath.Join(bed.Store(), storepath.Timestamp))
 		if err != nil {
 			t.Fatal(err)
 		}
-		var env struct{ Signed struct{ Expires time.Time } }
-		if err := json.Unmarshal(b, &env); err != nil {
+		c, err := bed.Catalog(t.Context())
+		if err != nil {
 			t.Fatal(err)
 		}
 		// An emulated machine's clock may be some seconds behind.
-		time.Sleep(time.Until(env.Signed.Expires.Add(5 * time.Second)))
+		time.Sleep(time.Until(c.Expires().Add(5 * time.Second)))
 		return b
 	}
 }
 
-// foreign returns a catalog by somebody else.
+// foreign returns a timestamp by somebody else.
 func foreign(t *testing.T, bed *testbed.Bed) func([]byte) []byte {
 	return func([]byte) []byte {
 		dir := t.TempDir()
 		other := filepath.Join(dir, "store")
-		if err := bed.ImagetoolAs(t.Context(), filepath.Join(dir, "config"), "init", "--to", other, "--keys", filepath.Join(dir, "keys")); err != nil {
+		if err := bed.ImagetoolAs(t.Context(), filepath.Join(dir, "config"), "init", "--to", other, "--keys", filepath.Join(dir, "keys"), "--no-passphrase"); err != nil {
 			t.Fatal(err)
 		}
-		b, err := os.ReadFile(filepath.Join(other, storepath.Catalog))
+		b, err := os.ReadFile(filepath.Join(other, storepath.Timestamp))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -181,9 +181,10 @@ func (h *Handoff) Check() error {
 	return nil
 }
 
-// maxKeep bounds Keep: catalog, menu, manifest, kernel, initrd and 16 indexes
-// are what there is today.
-const maxKeep = 64
+// maxKeep bounds Keep: menu, manifest, kernel, initrd, 16 indexes, and the
+// catalog's metadata, which may have as many roots as were published since the
+// medium was made.
+const maxKeep = 512
 
 // maxEntry bounds Entry, in bytes.
 const maxEntry = 200

@@ -40,7 +40,7 @@ func full() *handoff.Handoff {
 		Stages: []handoff.Stage{{Name: "dhcp", Unix: 1}},
 
 		CatalogVersion: 7,
-		Keep:           []handoff.StoreFile{{Path: storepath.Catalog, Blob: blob}, {Path: storepath.File(blob.SHA256), Blob: blob}},
+		Keep:           []handoff.StoreFile{{Path: storepath.Timestamp, Blob: blob}, {Path: storepath.File(blob.SHA256), Blob: blob}},
 	}
 }
 
@@ -84,7 +84,7 @@ func TestCheckRefuses(t *testing.T) {
 		"file kept elsewhere":         func(h *handoff.Handoff) { h.Keep[0].Path = "files/../../etc/passwd" },
 		"file kept without size":      func(h *handoff.Handoff) { h.Keep[0].Size = 0 },
 		"file kept without hash":      func(h *handoff.Handoff) { h.Keep[1].SHA256 = digest.SHA256{} },
-		"too many files kept":         func(h *handoff.Handoff) { h.Keep = slices.Repeat(h.Keep, 40) },
+		"too many files kept":         func(h *handoff.Handoff) { h.Keep = slices.Repeat(h.Keep, 300) },
 		"no root files":               func(h *handoff.Handoff) { h.Root.Files = nil },
 		"too many root files":         func(h *handoff.Handoff) { h.Root.Files = make([]handoff.RootFile, 17) },
 		"file name with a slash":      func(h *handoff.Handoff) { h.Root.Files[0].Name = "a/b" },
@@ -122,7 +122,7 @@ func TestArchive(t *testing.T) {
 	h := full()
 	h.Format = "" // filled in
 	target := storepath.Target("images/debian/12/amd64.json", digest.Of([]byte("manifest")))
-	a, err := h.Archive([][]byte{[]byte("index"), []byte("other")}, map[string][]byte{storepath.Catalog: []byte("catalog"), target: []byte("manifest")})
+	a, err := h.Archive([][]byte{[]byte("index"), []byte("other")}, map[string][]byte{storepath.Timestamp: []byte("catalog"), target: []byte("manifest")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +168,7 @@ func TestArchive(t *testing.T) {
 			t.Errorf("%s = %q; want %q", p, got[p], idx)
 		}
 	}
-	for p, want := range map[string]string{storepath.Catalog: "catalog", target: "manifest"} {
+	for p, want := range map[string]string{storepath.Timestamp: "catalog", target: "manifest"} {
 		if got[handoff.StorePath(p)] != want {
 			t.Errorf("%s = %q; want %q", handoff.StorePath(p), got[handoff.StorePath(p)], want)
 		}

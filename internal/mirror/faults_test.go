@@ -16,7 +16,7 @@ import (
 
 // blocks returns some blocks of a store by path, and a catalog.
 func blocks(t *testing.T, n, size int) (files map[string][]byte, paths []string) {
-	files = map[string][]byte{storepath.Catalog: random(t, 500)}
+	files = map[string][]byte{storepath.Timestamp: random(t, 500)}
 	for range n {
 		b := random(t, size)
 		p := storepath.Block(digest.Of(b))

@@ -40,7 +40,7 @@ type host struct {
 func (w *world) RoundTrip(r *http.Request) (*http.Response, error) {
 	w.mu.Lock()
 	h := w.hosts[r.URL.Host]
-	if strings.HasSuffix(r.URL.Path, storepath.Catalog) {
+	if strings.HasSuffix(r.URL.Path, storepath.Timestamp) {
 		h.probed++
 	} else {
 		h.asked++

@@ -135,7 +135,7 @@ func (c *Client) probe(ctx context.Context, p *peer, trial chan struct{}) (time.
 	best := time.Duration(0)
 	for range 2 {
 		a := &attempt{peer: p, trial: trial, probe: true}
-		resp, took, err := c.get(ctx, a, storepath.Catalog, "bytes=0-0")
+		resp, took, err := c.get(ctx, a, storepath.Timestamp, "bytes=0-0")
 		if err != nil {
 			return 0, err
 		}

@@ -14,6 +14,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -27,10 +28,16 @@ import (
 	"github.com/inetboot/inetboot/internal/site"
 )
 
+// notFound is also fs.ErrNotExist, as readers of the catalog expect.
+type notFound struct{}
+
+func (notFound) Error() string        { return "not found" }
+func (notFound) Is(target error) bool { return target == fs.ErrNotExist }
+
 // The kinds of trouble with a mirror. All but ErrUnavailable are permanent:
 // asking the same mirror at once would give the same answer.
 var (
-	ErrNotFound    = errors.New("not found")
+	ErrNotFound    = error(notFound{})
 	ErrRefused     = errors.New("refused by the server")
 	ErrTooLarge    = errors.New("larger than allowed")
 	ErrRejected    = errors.New("not the wanted bytes")

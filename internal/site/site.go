@@ -6,7 +6,7 @@
 //
 //	inetboot/slot        the marker that personalising tools look for
 //	inetboot/site.json   a Site
-//	inetboot/trust.json  the publisher's public keys (catalog.Trust)
+//	inetboot/root.json   where trust in the catalog begins (TUF root metadata)
 //
 // and is padded with zero bytes to SlotSize, which the kernel's unpacker skips
 // (Documentation/driver-api/early-userspace/buffer-format.rst).
@@ -28,8 +28,8 @@ const Format = "inetboot-site/1"
 
 // Where the files of the archive are found in a booted initramfs.
 const (
-	Path      = "/inetboot/site.json"
-	TrustPath = "/inetboot/trust.json"
+	Path     = "/inetboot/site.json"
+	RootPath = "/inetboot/root.json"
 )
 
 // ErrInvalid is wrapped by every error about the contents of a site file.

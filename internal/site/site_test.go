@@ -105,7 +105,7 @@ func TestArchive(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := map[string]string{"/inetboot/slot": site.Marker, site.Path: string(conf), site.TrustPath: "trust"}
+	want := map[string]string{"/inetboot/slot": site.Marker, site.Path: string(conf), site.RootPath: "trust"}
 	if diff := cmp.Diff(want, contents(t, a)); diff != "" {
 		t.Errorf("archive (-want +got):\n%s", diff)
 	}

@@ -29,15 +29,15 @@ func EmptySlot() []byte {
 	return b
 }
 
-// Archive returns the archive that holds s and the trust file: SlotSize bytes.
-func Archive(s *Site, trust []byte) ([]byte, error) {
+// Archive returns the archive that holds s and the root: SlotSize bytes.
+func Archive(s *Site, root []byte) ([]byte, error) {
 	conf, err := s.Marshal()
 	if err != nil {
 		return nil, err
 	}
 	files := []newc.Record{{Name: strings.TrimPrefix(Path, "/"), Perm: 0o644, Data: conf}}
-	if len(trust) > 0 {
-		files = append(files, newc.Record{Name: strings.TrimPrefix(TrustPath, "/"), Perm: 0o644, Data: trust})
+	if len(root) > 0 {
+		files = append(files, newc.Record{Name: strings.TrimPrefix(RootPath, "/"), Perm: 0o644, Data: root})
 	}
 	return archive(files)
 }
@@ -49,7 +49,7 @@ func archive(files []newc.Record) ([]byte, error) {
 		{Name: "inetboot/slot", Perm: 0o644, Data: []byte(Marker)},
 	}, files...))
 	if len(b) > SlotSize {
-		return nil, fmt.Errorf("%w: the site archive would have %d bytes, the slot has %d: use fewer certificates", ErrInvalid, len(b), SlotSize)
+		return nil, fmt.Errorf("%w: the site archive would have %d bytes, the slot has %d: use fewer certificates or root keys", ErrInvalid, len(b), SlotSize)
 	}
 	return append(b, make([]byte, SlotSize-len(b))...), nil
 }

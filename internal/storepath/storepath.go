@@ -1,10 +1,8 @@
 // Package storepath knows where things lie in a store. Paths are relative to
 // the store's base URL or folder, always with forward slashes.
 //
-//	catalog/catalog.json               the newest signed catalog
-//	catalog/trust.json                 the publisher's public keys, for people; media carry their own copy
-//	catalog/<name>.json                metadata of a signed repository that is replaced: timestamp.json
-//	catalog/<n>.<name>.json            metadata with a version number, written once: 7.targets.json
+//	catalog/timestamp.json             names the newest snapshot; the only file that is ever replaced
+//	catalog/<version>.<role>.json      TUF 1.0 metadata: root, snapshot, targets and delegated roles
 //	catalog/targets/<dir>/<sha256>.<base>   menu and manifests, named as in TUF 1.0 consistent snapshots
 //	indexes/<sha256>                   one for each file of a root
 //	blocks/<2 hex>/<sha256>            one zstd frame; the name is the hash of the plain bytes
@@ -15,16 +13,40 @@ package storepath
 
 import (
 	"path"
+	"strconv"
 	"strings"
 
 	"github.com/inetboot/inetboot/internal/digest"
 )
 
-// Catalog is the path of the newest signed catalog.
-const Catalog = "catalog/catalog.json"
+// Timestamp is the path of the metadata that names the newest snapshot.
+const Timestamp = "catalog/timestamp.json"
 
-// Trust is the path of the publisher's public keys.
-const Trust = "catalog/trust.json"
+// Versioned tells whether p is metadata with a version number in its name,
+// which is written once and never replaced.
+func Versioned(p string) bool {
+	_, _, ok := ParseRoleMetadata(p)
+	return ok
+}
+
+// RoleMetadata returns the path of a version of a role's metadata. The
+// timestamp has no versions: it is at [Timestamp].
+func RoleMetadata(role string, version int64) string {
+	return "catalog/" + strconv.FormatInt(version, 10) + "." + role + ".json"
+}
+
+// ParseRoleMetadata is the reverse of RoleMetadata.
+func ParseRoleMetadata(p string) (role string, version int64, ok bool) {
+	name, found := strings.CutPrefix(p, "catalog/")
+	name, found2 := strings.CutSuffix(name, ".json")
+	number, role, found3 := strings.Cut(name, ".")
+	version, err := strconv.ParseInt(number, 10, 64)
+	if !found || !found2 || !found3 || err != nil || version < 1 || number[0] == '0' || number[0] == '+' ||
+		!ValidElement(role) || role == "timestamp" {
+		return "", 0, false
+	}
+	return role, version, true
+}
 
 // Block returns the path of the block whose plain bytes hash to d.
 func Block(d digest.SHA256) string { s := d.String(); return "blocks/" + s[:2] + "/" + s }
@@ -38,28 +60,8 @@ func File(d digest.SHA256) string { return "files/" + d.String() }
 // Pack returns the path of the boot pack of the manifest that hashes to d.
 func Pack(d digest.SHA256) string { return "packs/" + d.String() }
 
-// Metadata returns the path of metadata with the given name, such as
-// "timestamp" or "7.targets".
-func Metadata(name string) string { return "catalog/" + name + ".json" }
-
 // Mark returns the path of a mark with the given name.
 func Mark(name string) string { return "marks/" + name + ".json" }
-
-// Versioned tells whether p is metadata with a version number in its name,
-// which is written once and never replaced.
-func Versioned(p string) bool {
-	name, ok := strings.CutPrefix(p, "catalog/")
-	n, rest, found := strings.Cut(name, ".")
-	if !ok || !found || n == "" || rest == "json" {
-		return false
-	}
-	for _, c := range []byte(n) {
-		if c < '0' || c > '9' {
-			return false
-		}
-	}
-	return true
-}
 
 // Target returns the path of a catalog target, such as "menu.json" or
 // "images/debian/12/amd64.json", whose bytes hash to d.
@@ -73,29 +75,25 @@ type Kind string
 
 // The kinds of files in a store.
 const (
-	KindCatalog Kind = "catalog" // catalog/catalog.json
-	KindTrust   Kind = "trust"   // catalog/trust.json
-	KindTarget  Kind = "target"
-	KindIndex   Kind = "index"
-	KindBlock   Kind = "block"
-	KindFile    Kind = "file"
-	KindPack    Kind = "pack"
-
-	KindMetadata Kind = "metadata" // catalog/<name>.json, with or without a version number
+	KindMetadata Kind = "metadata" // catalog/timestamp.json and catalog/<version>.<role>.json
+	KindTarget   Kind = "target"
+	KindIndex    Kind = "index"
+	KindBlock    Kind = "block"
+	KindFile     Kind = "file"
+	KindPack     Kind = "pack"
 	KindMark     Kind = "mark"
 )
 
-// Immutable tells whether files of this kind never change once they exist.
-// Packs are hints that may be rebuilt.
+// Immutable tells whether files of this kind are named by a hash and never
+// change once they exist. Packs are hints that may be rebuilt; for metadata see
+// [Versioned].
 func (k Kind) Immutable() bool {
 	return k == KindTarget || k == KindIndex || k == KindBlock || k == KindFile
 }
 
 // Replaceable tells whether files of this kind are written by
 // compare-and-swap: who writes says which version was read before.
-func (k Kind) Replaceable() bool {
-	return k == KindCatalog || k == KindTrust || k == KindMetadata || k == KindMark
-}
+func (k Kind) Replaceable() bool { return k == KindMetadata || k == KindMark }
 
 // MaxName bounds the length of a target's name, in bytes.
 const MaxName = 240
@@ -104,14 +102,14 @@ const MaxName = 240
 // every path that is not exactly of one of the forms above, so that a server
 // which asks Parse first cannot be led outside of its store.
 func Parse(p string) (kind Kind, sum digest.SHA256, ok bool) {
-	switch p {
-	case Catalog:
-		return KindCatalog, sum, true
-	case Trust:
-		return KindTrust, sum, true
+	if p == Timestamp {
+		return KindMetadata, sum, true
 	}
 	if len(p) > MaxName+128 {
 		return "", sum, false
+	}
+	if _, _, ok := ParseRoleMetadata(p); ok {
+		return KindMetadata, sum, true
 	}
 	first, rest, _ := strings.Cut(p, "/")
 	var err error
@@ -133,9 +131,6 @@ func Parse(p string) (kind Kind, sum digest.SHA256, ok bool) {
 		}
 		return "", sum, false
 	case "catalog":
-		if name, found := strings.CutSuffix(rest, ".json"); found && ValidElement(name) {
-			return KindMetadata, sum, true
-		}
 		name, found := strings.CutPrefix(rest, "targets/")
 		if !found {
 			return "", sum, false
@@ -207,4 +202,11 @@ func (k Kind) Prefix() string {
 // element.
 func Compare(a, b string) int {
 	return strings.Compare(strings.ReplaceAll(a, "/", "\x00"), strings.ReplaceAll(b, "/", "\x00"))
+}
+
+// Lasting tells whether p is a file without which a store is none: the
+// timestamp and the chain of roots.
+func Lasting(p string) bool {
+	role, _, _ := ParseRoleMetadata(p)
+	return p == Timestamp || role == "root"
 }

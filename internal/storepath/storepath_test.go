@@ -14,15 +14,14 @@ func TestRoundTrip(t *testing.T) {
 		kind Kind
 		sum  digest.SHA256
 	}{
-		{Catalog, KindCatalog, digest.SHA256{}},
-		{Trust, KindTrust, digest.SHA256{}},
+		{Timestamp, KindMetadata, digest.SHA256{}},
+		{RoleMetadata("root", 1), KindMetadata, digest.SHA256{}},
+		{RoleMetadata("lab-2", 12), KindMetadata, digest.SHA256{}},
 		{Block(d), KindBlock, d},
 		{Index(d), KindIndex, d},
 		{File(d), KindFile, d},
 		{Pack(d), KindPack, d},
 		{Target("menu.json", d), KindTarget, d},
-		{Metadata("timestamp"), KindMetadata, digest.SHA256{}},
-		{Metadata("7.targets"), KindMetadata, digest.SHA256{}},
 		{Mark("push-0a"), KindMark, digest.SHA256{}},
 		{Target("images/debian/12/amd64.json", d), KindTarget, d},
 	} {
@@ -40,7 +39,10 @@ func TestParseRefuses(t *testing.T) {
 		other = "11"
 	}
 	for _, p := range []string{
-		"", "/", "catalog", "catalog/", "catalog/.json", "catalog/a/b.json", "catalog/.lock", "marks/x", "marks/.json", "marks/a/b.json", "catalog/../catalog/catalog.json", "/catalog/catalog.json",
+		"", "/", "catalog", "catalog/", "catalog/.json", "catalog/a/b.json", "catalog/.lock", "marks/x", "marks/.json", "marks/a/b.json",
+		"catalog/x.json", "catalog/../catalog/timestamp.json", "/catalog/timestamp.json",
+		"catalog/1.timestamp.json", "catalog/0.root.json", "catalog/01.root.json", "catalog/-1.root.json", "catalog/+1.root.json", "catalog/1..json",
+		"catalog/1.root", "catalog/root.json", "catalog/1.a/b.json", "catalog/1...json", "catalog/99999999999999999999.root.json",
 		"files/", "files/" + h[1:], "files/" + h + "0", "files/" + strings.ToUpper(h), "files/" + h + "/", "files//" + h, "other/" + h,
 		"blocks/" + h, "blocks/" + other + "/" + h, "blocks/" + h[:2] + "/" + h + "/x", "blocks//" + h,
 		"catalog/targets/" + h, "catalog/targets/" + h + ".", "catalog/targets/../" + h + ".x", "catalog/targets/a/../" + h + ".x",
@@ -67,7 +69,7 @@ func TestValidElement(t *testing.T) {
 // Whatever Parse takes is a clean relative path below one of the folders.
 func FuzzParse(f *testing.F) {
 	d := digest.Of([]byte("x"))
-	for _, s := range []string{Catalog, Block(d), Index(d), Target("a/b.json", d), Metadata("1.root"), Mark("gc"), "../x", "files/" + d.String() + "/.."} {
+	for _, s := range []string{Timestamp, RoleMetadata("root", 3), Block(d), Index(d), Target("a/b.json", d), Mark("gc"), "../x", "files/" + d.String() + "/.."} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, p string) {
@@ -91,8 +93,8 @@ func FuzzParse(f *testing.F) {
 
 func TestVersioned(t *testing.T) {
 	for p, want := range map[string]bool{
-		Metadata("1.root"): true, Metadata("20.a.b"): true,
-		Metadata("timestamp"): false, Metadata("1"): false, Metadata("v1.root"): false, Catalog: false, Mark("1.x"): false,
+		RoleMetadata("root", 1): true, RoleMetadata("a.b", 20): true,
+		Timestamp: false, "catalog/v1.root.json": false, Mark("1.x"): false,
 	} {
 		if got := Versioned(p); got != want {
 			t.Errorf("Versioned(%q) = %v; want %v", p, got, want)

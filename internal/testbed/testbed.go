@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/catalog/tuf"
 	"github.com/inetboot/inetboot/internal/storepath"
 )
 
@@ -240,22 +241,45 @@ func (b *Bed) Image(ctx context.Context, name, version string) (*Image, error) {
 	return nil, fmt.Errorf("%s %s is not published", name, version)
 }
 
+// Catalog opens the catalog as it lies in the store's folder.
+func (b *Bed) Catalog(ctx context.Context) (*catalog.Catalog, error) {
+	root, err := os.ReadFile(filepath.Join(b.Keys, "root.json"))
+	if err != nil {
+		return nil, fmt.Errorf("read the root: %w", err)
+	}
+	anchor, err := tuf.NewAnchor(root)
+	if err != nil {
+		return nil, err
+	}
+	return catalog.Open(ctx, folder(b.Store()), anchor, catalog.Options{})
+}
+
 // Manifest returns the manifest of an image that is published for amd64, and
 // its path in the store. It is read from the store's folder as it lies there.
-func (b *Bed) Manifest(name, version string) (*catalog.Manifest, string, error) {
-	raw, err := os.ReadFile(filepath.Join(b.Store(), storepath.Catalog))
+func (b *Bed) Manifest(ctx context.Context, name, version string) (*catalog.Manifest, string, error) {
+	c, err := b.Catalog(ctx)
 	if err != nil {
-		return nil, "", fmt.Errorf("read the catalog: %w", err)
-	}
-	var env struct{ Signed catalog.List }
-	if err := json.Unmarshal(raw, &env); err != nil {
-		return nil, "", fmt.Errorf("read the catalog: %w", err)
+		return nil, "", err
 	}
 	target := catalog.ManifestName(name, version, "amd64")
-	path := storepath.Target(target, env.Signed.Targets[target].Hashes.SHA256)
-	if raw, err = os.ReadFile(filepath.Join(b.Store(), path)); err != nil {
+	img, err := c.Image(ctx, target)
+	if err != nil {
 		return nil, "", fmt.Errorf("read the manifest of %s %s: %w", name, version, err)
 	}
-	m, err := catalog.ParseManifest(raw)
-	return m, path, err
+	m := img.Manifest()
+	return &m, storepath.Target(target, img.Digest()), nil
+}
+
+// folder reads files of a store in a folder.
+type folder string
+
+func (f folder) Read(_ context.Context, path string, _ []byte, limit int64, accept func([]byte) error) ([]byte, error) {
+	data, err := os.ReadFile(filepath.Join(string(f), path))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("%s has %d bytes", path, len(data))
+	}
+	if err == nil {
+		err = accept(data)
+	}
+	return data, err
 }

@@ -1,31 +1,17 @@
 package boot
 
 import (
-	"context"
-	"crypto/ed25519"
 	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/catalog/catalogtest"
 	"github.com/inetboot/inetboot/internal/digest"
-	"github.com/inetboot/inetboot/internal/storepath"
 )
-
-// files is a catalog.Source in memory.
-type files map[string][]byte
-
-func (f files) Read(_ context.Context, path string, _ []byte, _ int64, accept func([]byte) error) ([]byte, error) {
-	b, ok := f[path]
-	if !ok {
-		return nil, os.ErrNotExist
-	}
-	return b, accept(b)
-}
 
 func image(t *testing.T, cmdline string) *catalog.Image {
 	t.Helper()
@@ -39,17 +25,9 @@ func image(t *testing.T, cmdline string) *catalog.Image {
 		t.Fatal(err)
 	}
 	name := catalog.ManifestName("a", "1", "amd64")
-	key := ed25519.NewKeyFromSeed(make([]byte, 32))
-	signed, err := catalog.Sign(&catalog.List{Type: catalog.Type, Version: 1, Created: time.Now(), Expires: time.Now().Add(time.Hour),
-		Targets: map[string]catalog.Target{name: catalog.NewTarget(b)}}, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c, err := catalog.Open(t.Context(), files{storepath.Catalog: signed, storepath.Target(name, digest.Of(b)): b},
-		catalog.NewTrust(1, catalog.NewKey(key.Public().(ed25519.PublicKey))), catalog.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	repo := catalogtest.New(t, catalogtest.Options{})
+	repo.Publish(t, map[string][]byte{name: b})
+	c := repo.Open(t)
 	img, err := c.Image(t.Context(), name)
 	if err != nil {
 		t.Fatal(err)

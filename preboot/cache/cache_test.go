@@ -3,7 +3,6 @@ package cache
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"io"
 	"os"
@@ -16,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/catalog/catalogtest"
 	"github.com/inetboot/inetboot/internal/cachedisk"
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/storepath"
@@ -116,29 +116,29 @@ func TestDownload(t *testing.T) {
 	}
 }
 
-// The catalog comes from the network where there is one, targets from the
-// cache if they are right, and all of them are remembered.
+// The timestamp comes from the network where there is one, targets from the
+// cache if they are right; these are remembered.
 func TestSourceRead(t *testing.T) {
 	menu, other := []byte("menu"), []byte("MENU")
 	good := storepath.Target("menu.json", digest.Of(menu))
-	d := folder(t, map[string][]byte{storepath.Catalog: []byte("old"), good: menu})
+	d := folder(t, map[string][]byte{storepath.Timestamp: []byte("old"), good: menu})
 	damaged := folder(t, map[string][]byte{good: other})
 	accept := func(b []byte) error { return digest.Of(menu).Check("menu", b) }
-	r := &remote{files: map[string][]byte{storepath.Catalog: []byte("new"), good: menu}, asked: map[string]int{}}
+	r := &remote{files: map[string][]byte{storepath.Timestamp: []byte("new"), good: menu}, asked: map[string]int{}}
 	read := func(s *Source, path string, accept func([]byte) error) string {
 		t.Helper()
 		b, err := s.Read(t.Context(), path, nil, 1000, accept)
 		if err != nil {
 			return "error"
 		}
-		if string(s.Kept(path)) != string(b) {
-			t.Errorf("Kept(%s) = %q; want %q", path, s.Kept(path), b)
+		if kept := string(s.Kept(path)); path != storepath.Timestamp && kept != string(b) {
+			t.Errorf("Kept(%s) = %q; want %q", path, kept, b)
 		}
 		return string(b)
 	}
 	any := func([]byte) error { return nil }
 	online := &Source{Disk: func() *Disk { return d }, Remote: r}
-	if got := read(online, storepath.Catalog, any); got != "new" {
+	if got := read(online, storepath.Timestamp, any); got != "new" {
 		t.Errorf("catalog = %q; want the network's", got)
 	}
 	if got := read(online, good, accept); got != "menu" || r.asked[good] != 0 {
@@ -149,7 +149,7 @@ func TestSourceRead(t *testing.T) {
 		t.Errorf("menu = %q, the network was asked %d times; want it from there", got, r.asked[good])
 	}
 	offline := &Source{Disk: func() *Disk { return d }}
-	if got := read(offline, storepath.Catalog, any); got != "old" {
+	if got := read(offline, storepath.Timestamp, any); got != "old" {
 		t.Errorf("catalog offline = %q; want the cache's", got)
 	}
 	nothing := &Source{Disk: func() *Disk { return nil }}
@@ -191,8 +191,8 @@ func TestHostileFolder(t *testing.T) {
 			t.Errorf("Read(%s) = %v; want ErrNotCached", p, err)
 		}
 	}
-	big := folder(t, map[string][]byte{storepath.Catalog: make([]byte, 1001)})
-	if _, err := big.Read(t.Context(), storepath.Catalog, nil, 1000, nil); err == nil {
+	big := folder(t, map[string][]byte{storepath.Timestamp: make([]byte, 1001)})
+	if _, err := big.Read(t.Context(), storepath.Timestamp, nil, 1000, nil); err == nil {
 		t.Error("Read of a file over the limit = nil; want an error")
 	}
 }
@@ -227,12 +227,8 @@ func TestComplete(t *testing.T) {
 		t.Fatal(err)
 	}
 	name := catalog.ManifestName("a", "1", "amd64")
-	key := ed25519.NewKeyFromSeed(make([]byte, 32))
-	signed, err := catalog.Sign(&catalog.List{Type: catalog.Type, Version: 1, Created: time.Now(), Expires: time.Now().Add(time.Hour),
-		Targets: map[string]catalog.Target{name: catalog.NewTarget(doc)}}, key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	repo := catalogtest.New(t, catalogtest.Options{})
+	repo.Publish(t, map[string][]byte{name: doc})
 	all := map[string][]byte{
 		storepath.Target(name, digest.Of(doc)): doc, storepath.File(digest.Of(kernel)): kernel,
 		storepath.File(digest.Of(initrd)): initrd, storepath.Index(digest.Of(index)): index,
@@ -247,11 +243,7 @@ func TestComplete(t *testing.T) {
 			}
 			d := folder(t, files)
 			d.state.Complete = []cachedisk.Complete{{Manifest: digest.Of(doc)}}
-			c, err := catalog.Load(d, catalog.NewTrust(1, catalog.NewKey(key.Public().(ed25519.PublicKey))), signed, catalog.Options{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			img, err := c.Image(t.Context(), name)
+			img, err := repo.Open(t).From(d).Image(t.Context(), name)
 			if err != nil {
 				t.Fatal(err)
 			}

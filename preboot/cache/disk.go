@@ -26,11 +26,17 @@ const storeDir = "store"
 
 var (
 	// ErrNotCached is wrapped when the cache does not have a file.
-	ErrNotCached = errors.New("not in the cache")
+	ErrNotCached = error(notCached{})
 
 	// ErrHangs is wrapped when a disk does not answer. It is not asked again.
 	ErrHangs = errors.New("the cache's disk does not answer")
 )
+
+// notCached is also fs.ErrNotExist, as readers of the catalog expect.
+type notCached struct{}
+
+func (notCached) Error() string        { return "not in the cache" }
+func (notCached) Is(target error) bool { return target == fs.ErrNotExist }
 
 // Disk is a cache on a mounted disk. It is safe for concurrent use.
 type Disk struct {

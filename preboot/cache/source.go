@@ -23,12 +23,11 @@ type Store interface {
 	Download(ctx context.Context, path string, want digest.Blob, w io.WriterAt, progress func(int64)) error
 }
 
-// Source is the cache in front of the network. The newest catalog comes from
-// the network alone; everything else, which has a hash, from the cache if it
-// is there and right, else from the network.
+// Source is the cache in front of the network. What the newest catalog is
+// comes from the network alone; everything else, which has a hash or a version
+// in its name, from the cache if it is there and right, else from the network.
 //
-// It remembers the catalog and the targets that it has read, for handing them
-// on.
+// It remembers the targets that it has read, for handing them on.
 type Source struct {
 	Disk   func() *Disk // the cache, nil as long as there is none
 	Remote Store        // nil: no network
@@ -48,7 +47,7 @@ func (s *Source) Cached() int64 { return s.cached.Load() }
 func (s *Source) Read(ctx context.Context, path string, buf []byte, limit int64, accept func([]byte) error) ([]byte, error) {
 	kind, _, _ := storepath.Parse(path)
 	data, err := []byte(nil), error(ErrNotCached)
-	if d := s.Disk(); d != nil && (kind.Immutable() || s.Remote == nil) {
+	if d := s.Disk(); d != nil && (kind.Immutable() || storepath.Versioned(path) || s.Remote == nil) {
 		if data, err = d.Read(ctx, path, nil, limit, accept); err != nil {
 			s.passOver(path, err)
 		}
@@ -62,14 +61,14 @@ func (s *Source) Read(ctx context.Context, path string, buf []byte, limit int64,
 			return nil, err
 		}
 	}
-	if kind == storepath.KindCatalog || kind == storepath.KindTarget {
-		s.Keep(path, data)
+	if kind == storepath.KindTarget {
+		s.keep(path, data)
 	}
 	return data, nil
 }
 
-// Keep remembers a file.
-func (s *Source) Keep(path string, data []byte) {
+// keep remembers a file.
+func (s *Source) keep(path string, data []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.read == nil {

@@ -3,9 +3,9 @@ package download
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/catalog/catalogtest"
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/mirror"
 	"github.com/inetboot/inetboot/internal/storepath"
@@ -89,20 +90,15 @@ func (s *store) image(t *testing.T, change func(*catalog.Manifest)) *catalog.Ima
 		t.Fatal(err)
 	}
 	name := catalog.ManifestName("debian", "12", "amd64")
-	key := ed25519.NewKeyFromSeed(make([]byte, 32))
-	signed, err := catalog.Sign(&catalog.List{Type: catalog.Type, Version: 1, Created: time.Now(), Expires: time.Now().Add(time.Hour),
-		Targets: map[string]catalog.Target{name: catalog.NewTarget(manifest)}}, key)
-	if err != nil {
-		t.Fatal(err)
-	}
+	repo := catalogtest.New(t, catalogtest.Options{})
+	repo.Publish(t, map[string][]byte{name: manifest})
 	s.mu.Lock()
-	s.files[storepath.Catalog] = signed
-	s.files[storepath.Target(name, digest.Of(manifest))] = manifest
+	maps.Copy(s.files, repo.Files)
 	s.files[storepath.File(digest.Of(s.kernel))] = s.kernel
 	s.files[storepath.File(digest.Of(s.initrd))] = s.initrd
 	s.files[storepath.Index(digest.Of(s.index))] = s.index
 	s.mu.Unlock()
-	c, err := catalog.Open(t.Context(), client(t, s.url), catalog.NewTrust(1, catalog.NewKey(key.Public().(ed25519.PublicKey))), catalog.Options{Now: time.Now()})
+	c, err := catalog.Open(t.Context(), client(t, s.url), repo.Anchor(t), catalog.Options{Now: time.Now()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/catalog/tuf"
 	"github.com/inetboot/inetboot/internal/handoff"
 	"github.com/inetboot/inetboot/internal/site"
 )
@@ -20,7 +21,7 @@ import (
 // Settings is what a boot is told.
 type Settings struct {
 	URLs        []string // base URLs of the store, in order of preference
-	Trust       *catalog.Trust
+	Anchor      *catalog.Anchor
 	Proxy       string // HTTP proxy URL; "": none
 	CA          string // PEM
 	Nameservers []netip.Addr
@@ -37,8 +38,8 @@ var (
 	ErrInvalid = errors.New("invalid option")
 )
 
-// Read reads the settings from a kernel command line and the site and trust
-// files below root, which may be absent. With an error that wraps ErrNoURL or
+// Read reads the settings from a kernel command line and the site file and the
+// root of the catalog below root, which may be absent. With an error that wraps ErrNoURL or
 // ErrNoTrust everything else is filled in.
 func Read(cmdline string, root fs.FS) (*Settings, error) {
 	s := &Settings{}
@@ -51,8 +52,8 @@ func Read(cmdline string, root fs.FS) (*Settings, error) {
 	switch {
 	case len(s.URLs) == 0:
 		return s, fmt.Errorf("%w: give inetboot.url=http://... on the kernel's command line, or write a personal medium with `imagetool media`", ErrNoURL)
-	case s.Trust == nil:
-		return s, fmt.Errorf("%w: give inetboot.key=... (a public key, 64 hexadecimal digits) on the kernel's command line, or write a personal medium with `imagetool media`", ErrNoTrust)
+	case s.Anchor == nil:
+		return s, fmt.Errorf("%w: give inetboot.key=... (the public key of the catalog's root, 64 hexadecimal digits) on the kernel's command line, or write a personal medium with `imagetool media`", ErrNoTrust)
 	}
 	return s, nil
 }
@@ -80,14 +81,14 @@ func (s *Settings) readSite(root fs.FS) error {
 			s.Nameservers = append(s.Nameservers, a)
 		}
 	}
-	data, err = fs.ReadFile(root, strings.TrimPrefix(site.TrustPath, "/"))
+	data, err = fs.ReadFile(root, strings.TrimPrefix(site.RootPath, "/"))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
-		return fmt.Errorf("read the trust file: %w", err)
+		return fmt.Errorf("read the root of the catalog: %w", err)
 	}
-	if s.Trust, err = catalog.ParseTrust(data); err != nil {
+	if s.Anchor, err = tuf.NewAnchor(data); err != nil {
 		return err
 	}
 	return nil
@@ -95,7 +96,7 @@ func (s *Settings) readSite(root fs.FS) error {
 
 func (s *Settings) readCommandLine(cmdline string) error {
 	var urls []string
-	var keys []catalog.Key
+	var keys []ed25519.PublicKey
 	var servers []netip.Addr
 	for _, o := range Fields(cmdline) {
 		name, value, _ := strings.Cut(o, "=")
@@ -116,7 +117,7 @@ func (s *Settings) readCommandLine(cmdline string) error {
 					err = fmt.Errorf("%q is not %d hexadecimal digits", k, 2*ed25519.PublicKeySize)
 					break
 				}
-				keys = append(keys, catalog.NewKey(b))
+				keys = append(keys, b)
 			}
 		case "inetboot.entry":
 			s.Entry = value
@@ -164,7 +165,7 @@ func (s *Settings) readCommandLine(cmdline string) error {
 		s.URLs = urls
 	}
 	if keys != nil {
-		s.Trust = catalog.NewTrust(1, keys...)
+		s.Anchor = tuf.KeyAnchor(keys...)
 	}
 	if servers != nil {
 		s.Nameservers = servers

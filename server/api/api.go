@@ -3,6 +3,7 @@
 package api
 
 import (
+	"crypto/ed25519"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
@@ -18,7 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/inetboot/inetboot/blockfs/pack"
-	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/catalog/publish"
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/storepath"
 	"github.com/inetboot/inetboot/internal/strictjson"
@@ -34,11 +35,12 @@ const maxPaths = 10000
 
 // Options configures the interface.
 type Options struct {
-	Store *store.Dir
-	Boots *boots.Keeper
-	Token string // what publishers have to show
-	Log   *slog.Logger
-	Now   func() time.Time // nil: time.Now
+	Store  *store.Dir
+	Boots  *boots.Keeper
+	Token  string            // what publishers have to show
+	Online ed25519.PublicKey // the server's key for snapshot and timestamp; nil: none
+	Log    *slog.Logger
+	Now    func() time.Time // nil: time.Now
 
 	Patience time.Duration // for the next piece of a transfer; 0: the constant Patience
 }
@@ -48,6 +50,7 @@ type api struct {
 	boots    *boots.Keeper
 	reports  rate
 	token    [sha256.Size]byte
+	online   ed25519.PublicKey
 	log      *slog.Logger
 	now      func() time.Time
 	patience time.Duration
@@ -62,7 +65,7 @@ func New(o Options) http.Handler {
 	if o.Patience == 0 {
 		o.Patience = Patience
 	}
-	a := &api{store: o.Store, boots: o.Boots, token: sha256.Sum256([]byte(o.Token)), log: o.Log, now: o.Now, patience: o.Patience, metrics: newMetrics()}
+	a := &api{store: o.Store, boots: o.Boots, token: sha256.Sum256([]byte(o.Token)), online: o.Online, log: o.Log, now: o.Now, patience: o.Patience, metrics: newMetrics()}
 	a.metrics.registry.MustRegister(o.Boots.Collectors()...)
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
@@ -72,6 +75,7 @@ func New(o Options) http.Handler {
 	e.POST("/api/v1/missing", a.missing, a.publisher)
 	e.POST("/api/v1/list", a.list, a.publisher)
 	e.POST("/api/v1/remove", a.remove, a.publisher)
+	e.GET("/api/v1/online-key", a.onlineKey)
 	e.POST("/"+pack.ReportPath, a.boot)
 	e.GET("/"+pack.ReportPath+"/:manifest", a.bootSummary, a.publisher)
 	e.DELETE("/packs/:manifest", a.removePack, a.publisher)
@@ -119,8 +123,8 @@ func (a *api) get(c echo.Context) error {
 		return err
 	}
 	switch kind {
-	case storepath.KindCatalog, storepath.KindTrust, storepath.KindMetadata, storepath.KindMark:
-		data, err := a.store.Read(p, catalog.MaxCatalog)
+	case storepath.KindMetadata, storepath.KindMark:
+		data, err := a.store.Read(p, a.store.Limit(kind))
 		if err != nil {
 			return err
 		}
@@ -168,7 +172,7 @@ func (a *api) put(c echo.Context) error {
 	case kind == storepath.KindPack:
 		return a.putPack(c, sum)
 	case !kind.Immutable():
-		return a.replace(c, p, kind)
+		return a.publish(c, p, kind)
 	}
 	created, err := a.store.Put(r.Context(), p, r.Body)
 	switch {
@@ -183,9 +187,9 @@ func (a *api) put(c echo.Context) error {
 	return c.NoContent(http.StatusNoContent)
 }
 
-// replace handles the files that change, by compare-and-swap: two
-// publishers who start from the same catalog cannot both succeed.
-func (a *api) replace(c echo.Context, p string, kind storepath.Kind) error {
+// publish takes metadata of the catalog, by compare-and-swap: two publishers who
+// start from the same catalog cannot both succeed.
+func (a *api) publish(c echo.Context, p string, kind storepath.Kind) error {
 	r := c.Request()
 	var old digest.SHA256
 	match, none := r.Header.Get("If-Match"), r.Header.Get("If-None-Match")
@@ -202,21 +206,14 @@ func (a *api) replace(c echo.Context, p string, kind storepath.Kind) error {
 	default:
 		return refuse(http.StatusPreconditionRequired, "replacing %s needs If-Match with the ETag of what is there, or If-None-Match: *", p)
 	}
-	limit := int64(catalog.MaxCatalog)
-	data, err := readBody(r, limit)
+	data, err := readBody(r, a.store.Limit(kind))
 	if err != nil {
 		return putError(err)
 	}
-	switch kind {
-	case storepath.KindCatalog:
-		err = a.store.Publish(old, data, a.now())
-	case storepath.KindTrust:
-		err = a.store.Replace(p, old, data, func([]byte) error {
-			_, err := catalog.ParseTrust(data)
-			return err
-		})
-	default:
+	if kind == storepath.KindMark {
 		err = a.store.Replace(p, old, data, func([]byte) error { return object(data) })
+	} else {
+		err = a.store.Publish(r.Context(), p, old, data, a.now())
 	}
 	if err != nil {
 		a.metrics.uploads.WithLabelValues(string(kind), "refused").Inc()
@@ -263,6 +260,15 @@ func (a *api) missing(c echo.Context) error {
 		}
 	}
 	return c.JSON(http.StatusOK, answer)
+}
+
+// onlineKey tells publishers the key with which the server signs snapshot and
+// timestamp, in TUF's form.
+func (a *api) onlineKey(c echo.Context) error {
+	if a.online == nil {
+		return refuse(http.StatusNotFound, "this server signs nothing")
+	}
+	return c.JSON(http.StatusOK, publish.Key(a.online))
 }
 
 func (a *api) health(c echo.Context) error {

@@ -3,7 +3,6 @@ package api
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,6 +25,7 @@ import (
 	"github.com/inetboot/inetboot/blockfs/block"
 	"github.com/inetboot/inetboot/blockfs/index"
 	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/catalog/catalogtest"
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/storepath"
 	"github.com/inetboot/inetboot/server/boots"
@@ -238,7 +238,7 @@ func TestPutRefuses(t *testing.T) {
 		{"pack that is none", f, storepath.Pack(sum), plain, auth, 422},
 		{"pack without token", f, storepath.Pack(sum), plain, "", 401},
 		{"no place", f, "etc/passwd", plain, auth, 404},
-		{"trust without condition", f, storepath.Trust, plain, auth, 428},
+		{"trust without condition", f, storepath.Timestamp, plain, auth, 428},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for _, chunked := range []bool{false, true} {
@@ -283,7 +283,7 @@ func TestNothingOutsideTheStore(t *testing.T) {
 	}
 	for _, p := range []string{
 		"/../token", "/files/../../token", "/files/%2e%2e/%2e%2e/token", "/..%2ftoken", "//token", "/files//" + sum.String(),
-		`/files\..\..\token`, "/files/%00", "/" + storepath.File(sum), "/files", "/files/", "/catalog/", "/catalog/targets/../catalog.json",
+		`/files\..\..\token`, "/files/%00", "/" + storepath.File(sum), "/files", "/files/", "/catalog/", "/catalog/targets/../timestamp.json",
 		"/blocks/ab/" + sum.String(), "/FILES/" + sum.String(), "/files/" + strings.ToUpper(sum.String()),
 	} {
 		resp, body := f.do(t, http.MethodGet, p, nil)
@@ -328,65 +328,73 @@ func TestMissing(t *testing.T) {
 	}
 }
 
-// publisher signs catalogs.
-type publisher struct {
-	key   ed25519.PrivateKey
-	trust []byte
-}
-
-func newPublisher(t *testing.T) *publisher {
-	t.Helper()
-	pub, key, err := ed25519.GenerateKey(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	trust, err := catalog.NewTrust(1, catalog.NewKey(pub)).Marshal()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &publisher{key, trust}
-}
-
-func (p *publisher) sign(t *testing.T, version uint64, expires time.Duration, targets map[string]catalog.Target) []byte {
-	t.Helper()
-	now := time.Now().UTC()
-	b, err := catalog.Sign(&catalog.List{Type: catalog.Type, Version: version, Created: now, Expires: now.Add(expires), Targets: targets}, p.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
-
 func tag(b []byte) string { return etag(digest.Of(b)) }
 
-func TestPublish(t *testing.T) {
+// offline is a publisher who signs snapshot and timestamp, too.
+type offline struct {
+	*catalogtest.Repo
+	f *fixture
+}
+
+// newOffline publishes the first catalog, with an empty menu.
+func newOffline(t *testing.T, f *fixture) *offline {
+	t.Helper()
+	p := &offline{catalogtest.New(t, catalogtest.Options{}), f}
+	for _, path := range []string{"root", "targets", "snapshot"} {
+		p.create(t, storepath.RoleMetadata(path, 1), 201)
+	}
+	if code, body := f.put(t, storepath.Timestamp, p.Files[storepath.Timestamp], "If-None-Match", "*"); code != 204 {
+		t.Fatal(code, body)
+	}
+	return p
+}
+
+// create uploads versioned metadata.
+func (p *offline) create(t *testing.T, path string, want int) string {
+	t.Helper()
+	code, body := p.f.put(t, path, p.Files[path], "If-None-Match", "*")
+	if code != want && (want != 201 || code != 204) {
+		t.Fatalf("PUT %s = %d %s; want %d", path, code, body, want)
+	}
+	return body
+}
+
+func TestPublishOffline(t *testing.T) {
 	f := newFixture(t)
-	p := newPublisher(t)
-	first := p.sign(t, 1, time.Hour, nil)
-	if code, body := f.put(t, storepath.Catalog, first, "If-None-Match", "*"); code < 400 {
-		t.Errorf("catalog before the trust file = %d %s; want a refusal", code, body)
+	early := catalogtest.New(t, catalogtest.Options{})
+	for _, path := range []string{storepath.RoleMetadata("targets", 1), storepath.RoleMetadata("snapshot", 1), storepath.Timestamp} {
+		if code, body := f.put(t, path, early.Files[path], "If-None-Match", "*"); code < 400 {
+			t.Errorf("%s before the root = %d %s; want a refusal", path, code, body)
+		}
 	}
-	if code, body := f.put(t, storepath.Trust, p.trust, "If-None-Match", "*"); code != 204 {
-		t.Fatal(code, body)
-	}
-	if code, body := f.put(t, storepath.Trust, p.trust, "If-None-Match", "*"); code != 412 {
-		t.Errorf("second first trust file = %d %s; want 412", code, body)
-	}
-	if code, body := f.put(t, storepath.Catalog, first, "If-None-Match", "*"); code != 204 {
-		t.Fatal(code, body)
+	p := newOffline(t, f)
+	first := p.Files[storepath.Timestamp]
+	if code, body := f.put(t, storepath.RoleMetadata("root", 1), catalogtest.New(t, catalogtest.Options{Key: 9}).Root(), "If-None-Match", "*"); code != 412 {
+		t.Errorf("another first root = %d %s; want 412", code, body)
 	}
 	menu, err := catalog.NewMenu("x").Marshal()
 	if err != nil {
 		t.Fatal(err)
 	}
-	targets := map[string]catalog.Target{catalog.MenuName: catalog.NewTarget(menu)}
-	second := p.sign(t, 2, time.Hour, targets)
-	if code, body := f.put(t, storepath.Catalog, second, "If-Match", tag(first)); code != 422 || !strings.Contains(body, catalog.MenuName) {
-		t.Errorf("catalog without its menu = %d %s; want 422 that names it", code, body)
+	targets := map[string][]byte{catalog.MenuName: menu}
+	p.Publish(t, targets)
+	second := p.Files[storepath.Timestamp]
+	if body := p.create(t, storepath.RoleMetadata("targets", 2), 422); !strings.Contains(body, catalog.MenuName) {
+		t.Errorf("a list without its menu: %s does not name it", body)
 	}
 	if code, body := f.put(t, storepath.Target(catalog.MenuName, digest.Of(menu)), menu); code != 201 {
 		t.Fatal(code, body)
 	}
+	if code, body := f.put(t, storepath.Timestamp, second, "If-Match", tag(first)); code != 422 {
+		t.Errorf("a timestamp before its snapshot = %d %s; want 422", code, body)
+	}
+	p.create(t, storepath.RoleMetadata("targets", 2), 201)
+	p.create(t, storepath.RoleMetadata("targets", 2), 201) // an answer may get lost
+	p.create(t, storepath.RoleMetadata("snapshot", 2), 201)
+
+	foreign := catalogtest.New(t, catalogtest.Options{Key: 9})
+	expired := catalogtest.New(t, catalogtest.Options{Now: time.Now().Add(-2 * time.Hour)})
+	expired.Publish(t, nil)
 	for _, tt := range []struct {
 		name  string
 		data  []byte
@@ -395,21 +403,31 @@ func TestPublish(t *testing.T) {
 	}{
 		{"other tag", second, tag(second), 412},
 		{"not a tag", second, "x", 412},
-		{"rollback", p.sign(t, 1, 2*time.Hour, targets), tag(first), 412},
-		{"expired", p.sign(t, 2, -time.Hour, targets), tag(first), 422},
-		{"foreign", newPublisher(t).sign(t, 2, time.Hour, targets), tag(first), 422},
+		{"expired", expired.Files[storepath.Timestamp], tag(first), 422},
+		{"foreign", foreign.Files[storepath.Timestamp], tag(first), 422},
 		{"changed", bytes.Replace(second, []byte(`"version":2`), []byte(`"version":3`), 1), tag(first), 422},
 		{"nonsense", []byte("{}"), tag(first), 422},
+		{"the same once more", first, tag(first), 412},
 		{"good", second, tag(first), 204},
 		{"again", second, tag(first), 412},
+		{"rollback", first, tag(second), 412},
 	} {
-		if code, body := f.put(t, storepath.Catalog, tt.data, "If-Match", tt.match); code != tt.code {
+		if code, body := f.put(t, storepath.Timestamp, tt.data, "If-Match", tt.match); code != tt.code {
 			t.Errorf("%s: PUT = %d %s; want %d", tt.name, code, body, tt.code)
 		}
 	}
-	resp, got := f.do(t, http.MethodGet, "/"+storepath.Catalog, nil)
+	for _, path := range []string{storepath.RoleMetadata("targets", 1), storepath.RoleMetadata("targets", 3), storepath.RoleMetadata("other", 1)} {
+		data := p.Files[storepath.RoleMetadata("targets", 1)]
+		if code, body := f.put(t, path, data, "If-None-Match", "*"); code == 201 || code == 204 && path != storepath.RoleMetadata("targets", 1) {
+			t.Errorf("PUT of an old list as %s = %d %s; want a refusal", path, code, body)
+		}
+	}
+	resp, got := f.do(t, http.MethodGet, "/"+storepath.Timestamp, nil)
 	if !bytes.Equal(got, second) || resp.Header.Get("Cache-Control") != "no-cache" || resp.Header.Get("ETag") != tag(second) {
-		t.Errorf("GET = %d bytes, %v; want the second catalog, not to be cached", len(got), resp.Header)
+		t.Errorf("GET = %d bytes, %v; want the second timestamp, not to be cached", len(got), resp.Header)
+	}
+	if resp, _ := f.do(t, http.MethodGet, "/"+storepath.RoleMetadata("targets", 2), nil); resp.Header.Get("Cache-Control") != immutable {
+		t.Errorf("GET of a version: %v; want it cached for ever", resp.Header)
 	}
 
 	// An image counts only with kernel, initrd, indexes and every block.
@@ -431,8 +449,8 @@ func TestPublish(t *testing.T) {
 		t.Fatal(err)
 	}
 	name := catalog.ManifestName("d", "1", "amd64")
-	targets[name] = catalog.NewTarget(man)
-	third := p.sign(t, 3, time.Hour, targets)
+	targets[name] = man
+	p.Publish(t, targets)
 	steps := []struct {
 		path string
 		data []byte
@@ -441,36 +459,33 @@ func TestPublish(t *testing.T) {
 		{storepath.Index(digest.Of(idx)), idx}, {storepath.Block(digest.Of(plain)), encode(t, plain)},
 	}
 	for _, s := range steps {
-		if code, body := f.put(t, storepath.Catalog, third, "If-Match", tag(second)); code != 422 {
-			t.Errorf("catalog without %s = %d %s; want 422", s.path, code, body)
-		}
+		p.create(t, storepath.RoleMetadata("targets", 3), 422)
 		if code, body := f.put(t, s.path, s.data); code != 201 {
 			t.Fatal(code, body)
 		}
 	}
-	if code, body := f.put(t, storepath.Catalog, third, "If-Match", tag(second)); code != 204 {
+	p.create(t, storepath.RoleMetadata("targets", 3), 201)
+	p.create(t, storepath.RoleMetadata("snapshot", 3), 201)
+	if code, body := f.put(t, storepath.Timestamp, p.Files[storepath.Timestamp], "If-Match", tag(second)); code != 204 {
 		t.Errorf("complete catalog = %d %s; want 204", code, body)
 	}
 }
 
 func TestPublishersRace(t *testing.T) {
 	f := newFixture(t)
-	p := newPublisher(t)
-	first := p.sign(t, 1, time.Hour, nil)
-	if code, body := f.put(t, storepath.Trust, p.trust, "If-None-Match", "*"); code != 204 {
-		t.Fatal(code, body)
-	}
-	if code, body := f.put(t, storepath.Catalog, first, "If-None-Match", "*"); code != 204 {
-		t.Fatal(code, body)
-	}
-	codes := make(chan int)
+	p := newOffline(t, f)
+	first := p.Files[storepath.Timestamp]
 	var next [][]byte
 	for i := range 8 {
-		next = append(next, p.sign(t, 2, time.Hour+time.Duration(i)*time.Second, nil))
+		p.Publish(t, nil)
+		p.create(t, storepath.RoleMetadata("targets", int64(i+2)), 201)
+		p.create(t, storepath.RoleMetadata("snapshot", int64(i+2)), 201)
+		next = append(next, p.Files[storepath.Timestamp])
 	}
+	codes := make(chan int)
 	for _, n := range next {
 		go func() {
-			code, _ := f.put(t, storepath.Catalog, n, "If-Match", tag(first))
+			code, _ := f.put(t, storepath.Timestamp, n, "If-Match", tag(first))
 			codes <- code
 		}()
 	}

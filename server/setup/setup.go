@@ -2,6 +2,7 @@
 package setup
 
 import (
+	"crypto/ed25519"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
@@ -24,9 +25,10 @@ var ErrInUse = errors.New("another server uses it")
 // Folder is the server's data.
 type Folder struct {
 	Path      string
-	First     bool   // it, or its token, was made just now
-	Token     string // what publishers have to show
-	TokenFile string // the file that holds the token; empty if it came from elsewhere
+	First     bool               // it, or its token, was made just now
+	Token     string             // what publishers have to show
+	TokenFile string             // the file that holds the token; empty if it came from elsewhere
+	Online    ed25519.PrivateKey // signs snapshot and timestamp of the catalog
 
 	lock *os.File
 }
@@ -69,7 +71,8 @@ type Source struct {
 
 // Open opens the data folder for one server at a time; errors wrap ErrInUse
 // if there is another one. What is not there is made: the folder, and a file
-// with a random token that only its owner can read.
+// with a random token that only its owner can read, and one with the key that
+// signs snapshot and timestamp.
 func Open(path string, token Source) (*Folder, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -94,7 +97,10 @@ func Open(path string, token Source) (*Folder, error) {
 		}
 		return nil, fmt.Errorf("open the data folder %s: %w", path, err)
 	}
-	if err := f.openToken(token); err != nil {
+	if f.Online, err = openKey(filepath.Join(path, keyFile)); err == nil {
+		err = f.openToken(token)
+	}
+	if err != nil {
 		f.lock.Close()
 		return nil, err
 	}

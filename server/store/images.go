@@ -1,12 +1,12 @@
 package store
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/inetboot/inetboot/blockfs/index"
 	"github.com/inetboot/inetboot/catalog"
@@ -18,44 +18,41 @@ import (
 type Images map[digest.SHA256]string
 
 type listed struct {
-	file   os.FileInfo // of the catalog that images is from
+	file   os.FileInfo // of the timestamp that images is from
 	images Images
 }
 
 // Images returns the images that the present catalog lists, nil if there is
 // no catalog. The caller must not change the result.
 func (d *Dir) Images() (Images, error) {
-	info, err := d.root.Stat(storepath.Catalog)
+	info, err := d.root.Stat(storepath.Timestamp)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the catalog: %w", err)
 	}
-	// The catalog is replaced by renaming another file over it.
+	// The timestamp is replaced by renaming another file over it.
 	if l := d.listed.Load(); l != nil && os.SameFile(l.file, info) && l.file.ModTime().Equal(info.ModTime()) && l.file.Size() == info.Size() {
 		return l.images, nil
 	}
-	raw, err := d.Read(storepath.Trust, 64<<10)
+	ctx := context.Background() // only files of the store are read
+	anchor, err := d.anchor()
 	if err != nil {
-		return nil, fmt.Errorf("read the catalog: %w", err)
+		return nil, err
 	}
-	trust, err := catalog.ParseTrust(raw)
+	cat, err := catalog.Open(ctx, source{d: d}, anchor, catalog.Options{})
 	if err != nil {
-		return nil, fmt.Errorf("read the catalog: the store's %w", err)
+		return nil, err
 	}
-	data, err := d.Read(storepath.Catalog, catalog.MaxCatalog)
-	if err != nil {
-		return nil, fmt.Errorf("read the catalog: %w", err)
-	}
-	list, err := catalog.Verify(trust, data, time.Time{}, 0)
+	names, err := cat.Names(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read the catalog: %w", err)
 	}
 	images := make(Images)
-	for name, t := range list.Targets {
-		if strings.HasPrefix(name, "images/") {
-			images[t.Hashes.SHA256] = name
+	for _, name := range names {
+		if b, err := cat.Blob(ctx, name); err == nil && strings.HasPrefix(name, "images/") {
+			images[b.SHA256] = name
 		}
 	}
 	// A catalog that was replaced meanwhile has another FileInfo: the next

@@ -60,11 +60,11 @@ func (d *Dir) List(ctx context.Context, kind storepath.Kind, after string, limit
 	return files, more, nil
 }
 
-// Remove removes files; what is not there is no error. Catalog and trust file
+// Remove removes files; what is not there is no error. The timestamp and roots
 // cannot be removed.
 func (d *Dir) Remove(ctx context.Context, paths []string) error {
 	for _, p := range paths {
-		if kind, _, ok := storepath.Parse(p); !ok || kind == storepath.KindCatalog || kind == storepath.KindTrust {
+		if _, _, ok := storepath.Parse(p); !ok || storepath.Lasting(p) {
 			return fmt.Errorf("remove %s: %w", p, ErrNoPlace)
 		}
 	}

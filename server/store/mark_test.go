@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/inetboot/inetboot/blockfs/block"
+	"github.com/inetboot/inetboot/catalog/catalogtest"
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/storepath"
 )
@@ -97,13 +98,14 @@ func TestMarkEnds(t *testing.T) {
 	base := t.TempDir()
 	d := open(t, base)
 	putBlock(t, d, 1)
-	err := d.Replace(storepath.Trust, digest.SHA256{}, []byte("{}"), func([]byte) error { return nil })
+	repo := catalogtest.New(t, catalogtest.Options{})
+	err := d.Publish(t.Context(), storepath.RoleMetadata("root", 1), digest.SHA256{}, repo.Root(), time.Now())
 	if err != nil || marked(t, base) {
-		t.Errorf("after Replace, %v, the store is marked: %v; everything is on the disk", err, marked(t, base))
+		t.Errorf("after Publish, %v, the store is marked: %v; everything is on the disk", err, marked(t, base))
 	}
 	putBlock(t, d, 2)
 	if !marked(t, base) {
-		t.Error("a block after Replace does not mark the store")
+		t.Error("a block after Publish does not mark the store")
 	}
 	if err := d.Close(); err != nil || marked(t, base) {
 		t.Errorf("after Close, %v, the store is marked: %v", err, marked(t, base))

@@ -1,7 +1,7 @@
 // Package store keeps the files of a store in a folder. Files come in under a
 // temporary name, are compared with the hash in their name, and are renamed
-// into place; nothing is ever overwritten but the two files whose purpose is
-// to be replaced.
+// into place; nothing is ever overwritten but the timestamp, whose purpose it
+// is. Metadata of the catalog is taken only if it verifies.
 package store
 
 import (
@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/inetboot/inetboot/blockfs/pack"
+	"github.com/inetboot/inetboot/catalog/publish"
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/storepath"
 )
@@ -48,7 +49,8 @@ type Dir struct {
 	root    *os.Root // of the store
 	tmp     string   // on the same file system
 	limits  Limits
-	replace sync.Mutex // held while a file is replaced
+	replace sync.Mutex // held while metadata is written
+	online  publish.Signers
 	mark    mark
 	listed  atomic.Pointer[listed]
 }
@@ -56,8 +58,8 @@ type Dir struct {
 // Open opens the store in the folder, making it if need be. Unfinished uploads
 // of an earlier process are removed, and so are blocks that a crash of the
 // machine may have left half written. No other process may have the store
-// open for writing.
-func Open(dir, tmp string, limits Limits) (*Dir, error) {
+// open for writing. online are the server's keys for snapshot and timestamp.
+func Open(dir, tmp string, limits Limits, online ...publish.Signer) (*Dir, error) {
 	if err := removeUploads(tmp); err != nil {
 		return nil, fmt.Errorf("remove unfinished uploads: %w", err)
 	}
@@ -70,7 +72,7 @@ func Open(dir, tmp string, limits Limits) (*Dir, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open the store: %w", err)
 	}
-	d := &Dir{root: root, tmp: tmp, limits: limits, mark: mark{file: filepath.Join(tmp, markName)}}
+	d := &Dir{root: root, tmp: tmp, limits: limits, online: online, mark: mark{file: filepath.Join(tmp, markName)}}
 	if err := d.recover(); err != nil {
 		root.Close()
 		return nil, err
@@ -168,6 +170,8 @@ func (d *Dir) Limit(kind storepath.Kind) int64 {
 		return d.limits.File
 	case storepath.KindPack:
 		return pack.MaxBytes
+	case storepath.KindMetadata:
+		return maxMetadata
 	}
 	return d.limits.Target
 }
@@ -247,19 +251,8 @@ func (d *Dir) place(tmp, p string) error {
 	return nil
 }
 
-// Replace writes the catalog, the trust file, metadata or a mark, if what is
-// there still has the hash old; a zero hash means that there must be nothing.
-// judge is called with the present contents, nil for none, while nobody else
-// can replace. Blocks and everything else are forced to the disk first, but
-// not for marks.
-func (d *Dir) Replace(p string, old digest.SHA256, data []byte, judge func(old []byte) error) error {
-	kind, _, ok := storepath.Parse(p)
-	if !ok || !kind.Replaceable() {
-		return fmt.Errorf("%s: %w", p, ErrNoPlace)
-	}
-	if storepath.Versioned(p) && !old.IsZero() {
-		return fmt.Errorf("%s: %w: a version is written once", p, ErrConflict)
-	}
+// locked calls f while nobody else can write metadata.
+func (d *Dir) locked(p string, f func() error) error {
 	d.replace.Lock()
 	defer d.replace.Unlock()
 	unlock, err := d.lock(p)
@@ -267,21 +260,31 @@ func (d *Dir) Replace(p string, old digest.SHA256, data []byte, judge func(old [
 		return err
 	}
 	defer unlock()
-	present, err := d.Read(p, 64<<20)
+	return f()
+}
+
+// present returns what is at p, nil for nothing. The error wraps ErrConflict
+// if it does not have the hash old; a zero hash means that there must be
+// nothing.
+func (d *Dir) present(p string, old digest.SHA256) ([]byte, error) {
+	present, err := d.Read(p, maxMetadata)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if !old.IsZero() {
-			return fmt.Errorf("%s: %w: it is gone", p, ErrConflict)
+			return nil, fmt.Errorf("%s: %w: it is gone", p, ErrConflict)
 		}
-		present = nil
+		return nil, nil
 	case err != nil:
-		return err
+		return nil, err
 	case digest.Of(present) != old:
-		return fmt.Errorf("%s: %w: read it again and repeat the change", p, ErrConflict)
+		return present, fmt.Errorf("%s: %w: read it again and repeat the change", p, ErrConflict)
 	}
-	if err := judge(present); err != nil {
-		return err
-	}
+	return present, nil
+}
+
+// write stores a file over the one that is there. Blocks and everything else
+// are forced to the disk first. The lock is held.
+func (d *Dir) write(p string, data []byte) error {
 	tmp, err := os.CreateTemp(d.tmp, "replace-*")
 	if err != nil {
 		return diskError(p, err)
@@ -294,7 +297,7 @@ func (d *Dir) Replace(p string, old digest.SHA256, data []byte, judge func(old [
 	if err := tmp.Chmod(0o644); err != nil {
 		return diskError(p, err)
 	}
-	if kind == storepath.KindMark { // about work under way, of which a crash leaves nothing
+	if kind, _, _ := storepath.Parse(p); kind == storepath.KindMark { // about work under way, of which a crash leaves nothing
 		return d.place(tmp.Name(), p)
 	}
 	// One sync for all blocks that came before, and for this file.
@@ -313,6 +316,25 @@ func (d *Dir) Replace(p string, old digest.SHA256, data []byte, judge func(old [
 		return diskError(p, err)
 	}
 	return nil
+}
+
+// Replace writes a mark, if what is there still has the hash old; a zero hash
+// means that there must be nothing. judge is called while nobody else can
+// replace. Metadata is for [Dir.Publish].
+func (d *Dir) Replace(p string, old digest.SHA256, data []byte, judge func(old []byte) error) error {
+	if kind, _, ok := storepath.Parse(p); !ok || kind != storepath.KindMark {
+		return fmt.Errorf("%s: %w", p, ErrNoPlace)
+	}
+	return d.locked(p, func() error {
+		present, err := d.present(p, old)
+		if err == nil {
+			err = judge(present)
+		}
+		if err == nil {
+			err = d.write(p, data)
+		}
+		return err
+	})
 }
 
 // lock takes the lock that publishers who write into the folder themselves

@@ -48,11 +48,12 @@ func newPublisher(t *testing.T) *publisher {
 	if err != nil {
 		t.Fatal(err)
 	}
-	k, err := keys.Generate(ctx, keys.OpenRing(t.TempDir(), keys.Options{}), true)
+	o := push.InitOptions{Title: "Test", Lifetime: time.Hour}
+	k, err := keys.Generate(ctx, keys.OpenRing(t.TempDir(), keys.Options{}), true, push.InitKeys(o)...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := push.Init(ctx, st, k, "Test", time.Hour); err != nil {
+	if err := push.Init(ctx, st, k, o); err != nil {
 		t.Fatal(err)
 	}
 	return &publisher{t: t, store: st, keys: k, program: testtree.Program(t)}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -18,9 +19,9 @@ import (
 	"github.com/inetboot/inetboot/internal/storepath"
 )
 
-func testMetadata(t *testing.T, st store.Store) {
+func testMarks(t *testing.T, st store.Store) {
 	ctx := context.Background()
-	for _, path := range []string{storepath.Metadata("timestamp"), storepath.Mark("push-1")} {
+	for _, path := range []string{storepath.Mark("gc"), storepath.Mark("push-1")} {
 		a, b := []byte(`{"version": 1}`), []byte(`{"version": 2}`)
 		if err := st.Replace(ctx, path, a, ""); err != nil {
 			t.Fatalf("Replace(%s) = %v", path, err)
@@ -45,24 +46,13 @@ func testMetadata(t *testing.T, st store.Store) {
 			t.Errorf("Replace(%s) of what is gone = %v; want ErrConflict", path, err)
 		}
 	}
-	root := storepath.Metadata("1.root")
-	if err := st.Replace(ctx, root, []byte(`{"a": 1}`), ""); err != nil {
-		t.Fatalf("Replace(%s) = %v", root, err)
-	}
-	_, tag, err := st.Load(ctx, root, 1<<10)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := st.Replace(ctx, root, []byte(`{"a": 2}`), tag); !errors.Is(err, store.ErrConflict) {
-		t.Errorf("Replace(%s), which has a version, = %v; want ErrConflict", root, err)
-	}
 }
 
 // Publishers who add to one document, each reading it again after a conflict,
 // lose nothing.
-func testMetadataAtOnce(t *testing.T, st store.Store) {
+func testMarksAtOnce(t *testing.T, st store.Store) {
 	ctx := context.Background()
-	path := storepath.Metadata("timestamp")
+	path := storepath.Mark("gc")
 	const writers, each = 4, 5
 	var wg sync.WaitGroup
 	for w := range writers {
@@ -130,9 +120,20 @@ func testList(t *testing.T, st store.Store) {
 			add(storepath.KindTarget, storepath.Target(dir+"x.json", sum), data)
 		}
 	}
-	for _, n := range []string{"timestamp", "1.root", "2.root"} {
-		add(storepath.KindMetadata, storepath.Metadata(n), []byte(`{}`))
+	first := catalogs(t, st, 2)[0]
+	add(storepath.KindMetadata, storepath.Timestamp, first)
+	for _, p := range []string{
+		storepath.RoleMetadata("root", 1), storepath.RoleMetadata("targets", 1), storepath.RoleMetadata("targets", 2),
+		storepath.RoleMetadata("snapshot", 1), storepath.RoleMetadata("snapshot", 2),
+	} {
+		data, _, err := st.Load(ctx, p, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want[storepath.KindMetadata][p] = int64(len(data))
 	}
+	menu := catalogMenu(t, st)
+	want[storepath.KindTarget][menu.Path] = menu.Size
 	add(storepath.KindMark, storepath.Mark("gc"), []byte(`{}`))
 	list := func(kind storepath.Kind) map[string]int64 {
 		got := make(map[string]int64)
@@ -170,9 +171,24 @@ func testList(t *testing.T, st store.Store) {
 	if got := list(storepath.KindFile); len(got) != 0 {
 		t.Errorf("after Remove, List(file) = %v", got)
 	}
-	for _, p := range []string{storepath.Catalog, storepath.Trust, "x", "../x"} {
+	for _, p := range []string{storepath.Timestamp, storepath.RoleMetadata("root", 1), "x", "../x"} {
 		if err := st.Remove(ctx, []string{p}); !errors.Is(err, store.ErrRejected) {
 			t.Errorf("Remove(%q) = %v; want ErrRejected", p, err)
 		}
 	}
+}
+
+// catalogMenu finds the one target that catalogs stores.
+func catalogMenu(t *testing.T, st store.Store) (menu store.Info) {
+	t.Helper()
+	err := st.List(context.Background(), storepath.KindTarget, func(i store.Info) error {
+		if strings.HasSuffix(i.Path, ".menu.json") {
+			menu = i
+		}
+		return nil
+	})
+	if err != nil || menu.Size == 0 {
+		t.Fatalf("the menu is not listed: %v", err)
+	}
+	return menu
 }

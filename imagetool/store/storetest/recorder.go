@@ -3,14 +3,11 @@ package storetest
 import (
 	"context"
 	"io"
-	"time"
 
 	"github.com/inetboot/inetboot/imagetool/store"
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/storepath"
 )
-
-var timeZero time.Time
 
 // recorder keeps what is written to it, to make signed catalogs with the
 // publisher's own code.

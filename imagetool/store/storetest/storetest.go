@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,7 +19,6 @@ import (
 	"github.com/inetboot/inetboot/blockfs/block"
 	"github.com/inetboot/inetboot/blockfs/index"
 	"github.com/inetboot/inetboot/blockfs/pack"
-	"github.com/inetboot/inetboot/catalog"
 	"github.com/inetboot/inetboot/imagetool/keys"
 	"github.com/inetboot/inetboot/imagetool/push"
 	"github.com/inetboot/inetboot/imagetool/store"
@@ -34,12 +34,13 @@ func Run(t *testing.T, open func(t *testing.T) store.Store) {
 	t.Run("wrong places", func(t *testing.T) { testWrongPlaces(t, open(t)) })
 	t.Run("missing", func(t *testing.T) { testMissing(t, open(t)) })
 	t.Run("read limit", func(t *testing.T) { testLimit(t, open(t)) })
+	t.Run("versions", func(t *testing.T) { testVersions(t, open(t)) })
 	t.Run("replace", func(t *testing.T) { testReplace(t, open(t)) })
 	t.Run("replace at once", func(t *testing.T) { testReplaceAtOnce(t, open(t)) })
 	t.Run("many at once", func(t *testing.T) { testParallel(t, open(t)) })
 	t.Run("packs", func(t *testing.T) { testPacks(t, open(t)) })
-	t.Run("metadata", func(t *testing.T) { testMetadata(t, open(t)) })
-	t.Run("metadata at once", func(t *testing.T) { testMetadataAtOnce(t, open(t)) })
+	t.Run("marks", func(t *testing.T) { testMarks(t, open(t)) })
+	t.Run("marks at once", func(t *testing.T) { testMarksAtOnce(t, open(t)) })
 	t.Run("list and remove", func(t *testing.T) { testList(t, open(t)) })
 	t.Run("cancelled", func(t *testing.T) { testCancelled(t, open(t)) })
 }
@@ -121,7 +122,7 @@ func testWrongContent(t *testing.T, st store.Store) {
 func testWrongPlaces(t *testing.T, st store.Store) {
 	ctx := context.Background()
 	data := []byte("x")
-	for _, path := range []string{"", "x", "../x", "blocks/../../x", "catalog/x", "files/" + digest.Of(data).String() + "/..", storepath.Catalog, storepath.Trust} {
+	for _, path := range []string{"", "x", "../x", "blocks/../../x", "catalog/x", "files/" + digest.Of(data).String() + "/..", storepath.Timestamp, storepath.RoleMetadata("root", 1)} {
 		if err := st.Put(ctx, path, bytes.NewReader(data), 1); !errors.Is(err, store.ErrRejected) {
 			t.Errorf("Put(%q) = %v; want ErrRejected", path, err)
 		}
@@ -164,87 +165,113 @@ func testLimit(t *testing.T, st store.Store) {
 	}
 }
 
-// catalogs stores the target of catalogs 1 to n and returns a trust file and
-// the catalogs, which it accepts.
-func catalogs(t *testing.T, st store.Store, n int) (trust []byte, signed [][]byte) {
+// catalogs stores everything of the catalogs 1 to n but their timestamps,
+// which it returns.
+func catalogs(t *testing.T, st store.Store, n int) (timestamps [][]byte) {
 	t.Helper()
-	k, err := keys.Generate(context.Background(), keys.OpenRing(t.TempDir(), keys.Options{}), true)
+	ctx := context.Background()
+	o := push.InitOptions{Title: "test"}
+	k, err := keys.Generate(ctx, keys.OpenRing(t.TempDir(), keys.Options{}), true, push.InitKeys(o)...)
 	if err != nil {
-		t.Fatal(err)
-	}
-	if trust, err = k.Trust.Marshal(); err != nil {
 		t.Fatal(err)
 	}
 	rec := &recorder{files: make(map[string][]byte)}
 	for i := range n {
 		if i == 0 {
-			err = push.Init(context.Background(), rec, k, "test", push.DefaultLifetime)
+			err = push.Init(ctx, rec, k, o)
 		} else {
-			_, err = push.Publish(context.Background(), rec, k, 0, func(*push.Edition) error { return nil })
+			_, err = push.Publish(ctx, rec, k, 0, func(*push.Edition) error { return nil })
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		signed = append(signed, rec.files[storepath.Catalog])
-	}
-	if _, err := catalog.Verify(k.Trust, signed[n-1], timeZero, uint64(n)); err != nil {
-		t.Fatal(err)
+		timestamps = append(timestamps, rec.files[storepath.Timestamp])
 	}
 	for path, data := range rec.files {
 		if kind, _, _ := storepath.Parse(path); kind == storepath.KindTarget {
 			put(t, st, path, data)
 		}
 	}
-	return trust, signed
+	create := func(role string, version int) {
+		path := storepath.RoleMetadata(role, int64(version))
+		if err := st.Replace(ctx, path, rec.files[path], ""); err != nil {
+			t.Fatalf("Replace(%s) = %v", path, err)
+		}
+	}
+	create("root", 1)
+	for i := range n {
+		create("targets", i+1)
+		create("snapshot", i+1)
+	}
+	return timestamps
+}
+
+func testVersions(t *testing.T, st store.Store) {
+	ctx := context.Background()
+	catalogs(t, st, 2)
+	path := storepath.RoleMetadata("targets", 1)
+	old, tag, err := st.Load(ctx, path, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, _, err := st.Load(ctx, storepath.RoleMetadata("targets", 2), 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tag := range []string{"", tag} {
+		if err := st.Replace(ctx, path, second, tag); !errors.Is(err, store.ErrConflict) {
+			t.Errorf("Replace of a version with tag %q = %v; want ErrConflict", tag, err)
+		}
+	}
+	if now, _, err := st.Load(ctx, path, 1<<20); err != nil || !bytes.Equal(now, old) {
+		t.Errorf("a version was changed: %v", err)
+	}
+	if _, _, err := st.Load(ctx, storepath.RoleMetadata("root", 2), 1<<20); !errors.Is(err, store.ErrNotExist) || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("Load of a root that is not there = %v; want ErrNotExist, which is fs.ErrNotExist, too", err)
+	}
 }
 
 func testReplace(t *testing.T, st store.Store) {
 	ctx := context.Background()
-	trust, cats := catalogs(t, st, 3)
-	if err := st.Replace(ctx, storepath.Trust, trust, ""); err != nil {
-		t.Fatalf("Replace(trust) = %v", err)
-	}
-	if err := st.Replace(ctx, storepath.Catalog, cats[0], `"no such tag"`); !errors.Is(err, store.ErrConflict) {
+	cats := catalogs(t, st, 3)
+	if err := st.Replace(ctx, storepath.Timestamp, cats[0], `"no such tag"`); !errors.Is(err, store.ErrConflict) {
 		t.Errorf("Replace of nothing with a tag = %v; want ErrConflict", err)
 	}
-	if err := st.Replace(ctx, storepath.Catalog, cats[0], ""); err != nil {
-		t.Fatalf("Replace(catalog 1) = %v", err)
+	if err := st.Replace(ctx, storepath.Timestamp, cats[0], ""); err != nil {
+		t.Fatalf("Replace(timestamp 1) = %v", err)
 	}
-	if err := st.Replace(ctx, storepath.Catalog, cats[1], ""); !errors.Is(err, store.ErrConflict) {
+	if err := st.Replace(ctx, storepath.Timestamp, cats[1], ""); !errors.Is(err, store.ErrConflict) {
 		t.Errorf("Replace without a tag = %v; want ErrConflict", err)
 	}
-	got, tag, err := st.Load(ctx, storepath.Catalog, 1<<20)
+	got, tag, err := st.Load(ctx, storepath.Timestamp, 1<<20)
 	if err != nil || !bytes.Equal(got, cats[0]) || tag == "" {
-		t.Fatalf("Load(catalog) = %d bytes, tag %q, %v; want catalog 1", len(got), tag, err)
+		t.Fatalf("Load(timestamp) = %d bytes, tag %q, %v; want timestamp 1", len(got), tag, err)
 	}
-	if err := st.Replace(ctx, storepath.Catalog, cats[1], tag); err != nil {
-		t.Fatalf("Replace(catalog 2) = %v", err)
+	if err := st.Replace(ctx, storepath.Timestamp, cats[1], tag); err != nil {
+		t.Fatalf("Replace(timestamp 2) = %v", err)
 	}
-	if err := st.Replace(ctx, storepath.Catalog, cats[2], tag); !errors.Is(err, store.ErrConflict) {
+	if err := st.Replace(ctx, storepath.Timestamp, cats[2], tag); !errors.Is(err, store.ErrConflict) {
 		t.Errorf("Replace with an old tag = %v; want ErrConflict", err)
 	}
-	if got, _, err = st.Load(ctx, storepath.Catalog, 1<<20); err != nil || !bytes.Equal(got, cats[1]) {
-		t.Errorf("Load(catalog) = %d bytes, %v; want catalog 2", len(got), err)
+	if got, _, err = st.Load(ctx, storepath.Timestamp, 1<<20); err != nil || !bytes.Equal(got, cats[1]) {
+		t.Errorf("Load(timestamp) = %d bytes, %v; want timestamp 2", len(got), err)
 	}
 }
 
 func testReplaceAtOnce(t *testing.T, st store.Store) {
 	ctx := context.Background()
-	trust, cats := catalogs(t, st, 9)
-	if err := st.Replace(ctx, storepath.Trust, trust, ""); err != nil {
+	cats := catalogs(t, st, 9)
+	if err := st.Replace(ctx, storepath.Timestamp, cats[0], ""); err != nil {
 		t.Fatal(err)
 	}
-	if err := st.Replace(ctx, storepath.Catalog, cats[0], ""); err != nil {
-		t.Fatal(err)
-	}
-	_, tag, err := st.Load(ctx, storepath.Catalog, 1<<20)
+	_, tag, err := st.Load(ctx, storepath.Timestamp, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
 	errs := make([]error, 8)
 	var wg sync.WaitGroup
 	for i := range errs {
-		wg.Go(func() { errs[i] = st.Replace(ctx, storepath.Catalog, cats[i+1], tag) })
+		wg.Go(func() { errs[i] = st.Replace(ctx, storepath.Timestamp, cats[i+1], tag) })
 	}
 	wg.Wait()
 	winner := -1
@@ -261,12 +288,12 @@ func testReplaceAtOnce(t *testing.T, st store.Store) {
 	if winner < 0 {
 		t.Fatal("no writer succeeded")
 	}
-	got, _, err := st.Load(ctx, storepath.Catalog, 1<<20)
+	got, _, err := st.Load(ctx, storepath.Timestamp, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if diff := cmp.Diff(string(cats[winner+1]), string(got)); diff != "" {
-		t.Errorf("the catalog is not the winner's (-want +got):\n%s", diff)
+		t.Errorf("the timestamp is not the winner's (-want +got):\n%s", diff)
 	}
 }
 

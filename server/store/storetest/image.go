@@ -3,7 +3,6 @@ package storetest
 
 import (
 	"bytes"
-	"crypto/ed25519"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -14,6 +13,8 @@ import (
 	"github.com/inetboot/inetboot/blockfs/block"
 	"github.com/inetboot/inetboot/blockfs/index"
 	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/catalog/catalogtest"
+	"github.com/inetboot/inetboot/catalog/tuf"
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/storepath"
 	"github.com/inetboot/inetboot/server/store"
@@ -26,10 +27,8 @@ func Silent() *slog.Logger { return slog.New(slog.DiscardHandler) }
 type Publisher struct {
 	Dir *store.Dir
 
-	key     ed25519.PrivateKey
-	version uint64
-	targets map[string]catalog.Target
-	catalog []byte
+	repo    *catalogtest.Repo
+	targets map[string][]byte
 }
 
 // New returns the publisher of the store in base/store.
@@ -40,18 +39,7 @@ func New(t testing.TB, base string) *Publisher {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { d.Close() })
-	pub, key, err := ed25519.GenerateKey(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	trust, err := catalog.NewTrust(1, catalog.NewKey(pub)).Marshal()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := d.Replace(storepath.Trust, digest.SHA256{}, trust, func([]byte) error { return nil }); err != nil {
-		t.Fatal(err)
-	}
-	return &Publisher{Dir: d, key: key, targets: make(map[string]catalog.Target)}
+	return &Publisher{Dir: d, repo: catalogtest.New(t, catalogtest.Options{}), targets: make(map[string][]byte)}
 }
 
 // Image is an image in the store.
@@ -105,7 +93,7 @@ func (p *Publisher) Add(t testing.TB, name string) *Image {
 	}
 	img.Manifest = digest.Of(data)
 	p.put(t, storepath.Target(img.Name, img.Manifest), data)
-	p.targets[img.Name] = catalog.NewTarget(data)
+	p.targets[img.Name] = data
 	p.publish(t)
 	return img
 }
@@ -126,20 +114,24 @@ func (p *Publisher) put(t testing.TB, path string, data []byte) {
 
 func (p *Publisher) publish(t testing.TB) {
 	t.Helper()
-	p.version++
-	now := time.Now().UTC()
-	next, err := catalog.Sign(&catalog.List{Type: catalog.Type, Version: p.version, Created: now, Expires: now.Add(time.Hour), Targets: p.targets}, p.key)
-	if err != nil {
-		t.Fatal(err)
+	old, err := p.Dir.Read(storepath.Timestamp, tuf.MaxTimestamp)
+	var tag digest.SHA256
+	if err == nil {
+		tag = digest.Of(old)
 	}
-	var old digest.SHA256
-	if p.catalog != nil {
-		old = digest.Of(p.catalog)
+	p.repo.Publish(t, p.targets)
+	for _, f := range p.repo.Open(t).Trusted().Files() {
+		if p.Dir.Has(f.Path) && f.Path != storepath.Timestamp {
+			continue
+		}
+		var was digest.SHA256
+		if f.Path == storepath.Timestamp {
+			was = tag
+		}
+		if err := p.Dir.Publish(t.Context(), f.Path, was, f.Data, time.Now()); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := p.Dir.Publish(old, next, now); err != nil {
-		t.Fatal(err)
-	}
-	p.catalog = next
 }
 
 // Client returns the MAC address of the client with a number.
