@@ -31,6 +31,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	root := &cobra.Command{
 		Use:           "iso",
 		Short:         "Build the boot media",
+		Example:       "  iso kernel -o build/vmlinuz\n  iso initramfs -o build/initramfs.xz\n  iso media -o build/inetboot.iso",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}

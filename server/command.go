@@ -42,7 +42,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
   server --data /srv/inetboot --listen :80
   server --listen 127.0.0.1:0              # a free port, which the log tells
   server --tls-cert boot.pem --tls-key boot.key --url https://boot.example.org
-  server token --data /srv/inetboot        # prints the publishers' token`,
+  server token --data /srv/inetboot        # prints the publishers' token
+  server completion bash >/etc/bash_completion.d/server`,
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -63,7 +64,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	cmd.AddCommand(&cobra.Command{
 		Use:   "token",
 		Short: "Print the token that publishers have to show",
-		Args:  cobra.NoArgs,
+		Example: `  server token --data /srv/inetboot
+  INETBOOT_TOKEN=$(ssh boot.example.org server token) imagetool ls`,
+		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			file := o.tokenFile
 			if file == "" {
@@ -84,9 +87,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return err
 		},
 	}, &cobra.Command{
-		Use:   "version",
-		Short: "Print the version of this program",
-		Args:  cobra.NoArgs,
+		Use:     "version",
+		Short:   "Print the version of this program",
+		Example: "  server version",
+		Args:    cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintln(stdout, version())
 			return err

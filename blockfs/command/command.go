@@ -24,8 +24,11 @@ import (
 // New returns the root command.
 func New(stdin io.Reader, stdout, stderr io.Writer) *cobra.Command {
 	c := &cobra.Command{
-		Use:           "blockfs",
-		Short:         "Mount and read files of verified blocks",
+		Use:   "blockfs",
+		Short: "Mount and read files of verified blocks",
+		Example: `  blockfs mount --store https://boot.example.org --file data=2f3a...90 /mnt/files
+  blockfs status                           # on a machine that was booted
+  blockfs completion bash >/etc/bash_completion.d/blockfs`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 	}

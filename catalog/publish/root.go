@@ -150,10 +150,7 @@ func (r *Root) finish(ctx context.Context, signers Signers) ([]byte, error) {
 			return nil, fmt.Errorf("the role %s has %d keys and a threshold of %d", name, len(have.KeyIDs), have.Threshold)
 		}
 	}
-	need := []Role{r.Role(tuf.RoleRoot)}
-	if r.old != nil {
-		need = append(need, rootRole(r.old, tuf.RoleRoot))
-	}
+	need := r.needs()
 	var ids []string
 	for _, n := range need {
 		ids = append(ids, n.KeyIDs...)

@@ -55,9 +55,10 @@ func (s *Seal) Sign(ctx context.Context) (*Sealed, error) {
 			if m, err = parse(metadata.Snapshot(), s.Old.Snapshot().Bytes()); err != nil {
 				return nil, err
 			}
-			m.Signed.Version += 1 + s.Skip
+			m.Signed.Version++
 			m.ClearSignatures()
 		}
+		m.Signed.Version += s.Skip
 		for name, data := range s.Roles {
 			t, err := parse(metadata.Targets(), data)
 			if err != nil {

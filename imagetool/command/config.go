@@ -14,6 +14,7 @@ import (
 
 	"github.com/inetboot/inetboot/catalog"
 	"github.com/inetboot/inetboot/imagetool/keys"
+	"github.com/inetboot/inetboot/imagetool/push"
 	"github.com/inetboot/inetboot/imagetool/store"
 	"github.com/inetboot/inetboot/internal/strictjson"
 )
@@ -247,4 +248,15 @@ func (a *app) loadAnchor(w *where) (store.Store, *catalog.Anchor, error) {
 		return nil, nil, err
 	}
 	return st, anchor, nil
+}
+
+// newest returns the catalog of the store, verified, for commands that only
+// read.
+func (a *app) newest(ctx context.Context, w *where) (*catalog.Catalog, error) {
+	st, anchor, err := a.loadAnchor(w)
+	if err != nil {
+		return nil, err
+	}
+	c, _, err := push.Load(ctx, st, anchor)
+	return c, err
 }

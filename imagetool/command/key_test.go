@@ -83,20 +83,25 @@ func TestPassphraseWithoutTerminal(t *testing.T) {
 func TestKeyList(t *testing.T) {
 	c := newTool(t)
 	c.run(command.ExitOK, "init", "--no-passphrase", "--to", filepath.Join(t.TempDir(), "store"))
+	type key struct {
+		ID      string `json:"key_id"`
+		Public  string
+		Name    string
+		Private []struct {
+			Where, File string
+			Encrypted   bool
+		}
+	}
 	list := func() (out struct {
-		Roles []struct {
-			Name            string
-			Threshold, Keys int
+		Catalog int
+		Roles   []struct {
+			Role      string
+			Version   int
+			Expires   time.Time
+			Threshold int
+			Keys      []key
 		}
-		Keys []struct {
-			ID      string `json:"key_id"`
-			Public  string `json:"public"`
-			Roles   []string
-			Private []struct {
-				File             string
-				Encrypted, Agent bool
-			}
-		}
+		Unused []key
 	}) {
 		t.Helper()
 		text, _ := c.run(command.ExitOK, "key", "list", "--json")
@@ -106,22 +111,28 @@ func TestKeyList(t *testing.T) {
 		return out
 	}
 	l := list()
-	if len(l.Keys) != 4 || len(l.Roles) != 4 {
-		t.Fatalf("key list --json = %+v; want four keys for four roles", l)
+	if len(l.Roles) != 4 || l.Catalog != 1 || l.Unused == nil || len(l.Unused) != 0 {
+		t.Fatalf("key list --json = %+v; want four roles", l)
 	}
-	for i, k := range l.Keys {
-		if len(k.ID) != 64 || len(k.Public) != 64 || len(k.Roles) != 1 || k.Roles[0] != l.Roles[i].Name || l.Roles[i].Threshold != 1 ||
-			len(k.Private) != 1 || !strings.HasSuffix(k.Private[0].File, "/"+k.Roles[0]+".key") || k.Private[0].Encrypted {
+	for i, name := range []string{"root", "targets", "snapshot", "timestamp"} {
+		r := l.Roles[i]
+		if r.Role != name || r.Version != 1 || r.Threshold != 1 || len(r.Keys) != 1 || time.Until(r.Expires) < 24*time.Hour {
+			t.Fatalf("key list --json = %+v; want the role %s with a key", r, name)
+		}
+		k := r.Keys[0]
+		if len(k.ID) != 64 || len(k.Public) != 64 || k.Name != name || len(k.Private) != 1 || k.Private[0].Where != "file" ||
+			k.Private[0].File != filepath.Join(filepath.Dir(c.keyFile()), name+".key") || k.Private[0].Encrypted {
 			t.Errorf("key list --json = %+v", k)
 		}
 	}
-	if out, _ := c.run(command.ExitOK, "key", "list"); !strings.Contains(out, "NOT ENCRYPTED") || !strings.Contains(out, l.Keys[0].ID) {
+	if out, _ := c.run(command.ExitOK, "key", "list"); !strings.Contains(out, "NOT ENCRYPTED") || !strings.Contains(out, l.Roles[0].Keys[0].ID[:12]) {
 		t.Errorf("key list = %q", out)
 	}
-	if err := os.Remove(c.keyFile()); err != nil {
+	if err := os.Rename(c.keyFile(), c.keyFile()+".away"); err != nil {
 		t.Fatal(err)
 	}
-	if l = list(); len(l.Keys) != 4 || l.Keys[1].Private == nil || len(l.Keys[1].Private) != 0 {
+	c.run(command.ExitOK, "key", "new", "more", "--no-passphrase")
+	if l = list(); l.Roles[1].Keys[0].Private == nil || len(l.Roles[1].Keys[0].Private) != 0 || len(l.Unused) != 1 || l.Unused[0].Name != "more" {
 		t.Errorf("key list --json without the private key = %+v", l)
 	}
 }

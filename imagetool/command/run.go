@@ -67,7 +67,8 @@ catalog with the menu that people see.
 	c.PersistentFlags().StringVar(&a.config, "config", "", "configuration file (default $XDG_CONFIG_HOME/inetboot/imagetool.json)")
 	c.PersistentFlags().BoolVar(&a.json, "json", false, "write results as JSON to standard output")
 	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
-	c.AddCommand(a.initCommand(), a.pushCommand(), a.lsCommand(), a.refreshCommand(), a.keyCommand(), a.mirrorsCommand(), a.mediaCommand(), a.traceCommand())
+	c.AddCommand(a.initCommand(), a.pushCommand(), a.lsCommand(), a.refreshCommand(), a.keyCommand(), a.publisherCommand(), a.mirrorsCommand(), a.mediaCommand(), a.traceCommand())
+	a.complete(c)
 	return c
 }
 
@@ -75,7 +76,7 @@ catalog with the menu that people see.
 func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(c *cobra.Command, a []string) error {
 		if err := check(c, a); err != nil {
-			return &usageError{fmt.Errorf("%w (see imagetool %s --help)", err, c.Name())}
+			return &usageError{fmt.Errorf("%w (see %s --help)", err, c.CommandPath())}
 		}
 		return nil
 	}

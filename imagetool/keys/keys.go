@@ -106,17 +106,20 @@ func (f *Folder) Signers() publish.Signers {
 	return out
 }
 
+// New returns a folder without keys, in the folder of ring.
+func New(ring *Ring) *Folder { return &Folder{Dir: ring.dir, ring: ring} }
+
 // Generate makes new keys in the folder of ring, which are encrypted unless
 // plain is set. It never replaces one.
 func Generate(ctx context.Context, ring *Ring, plain bool, names ...string) (*Folder, error) {
-	f := &Folder{Dir: ring.dir, ring: ring}
+	f := New(ring)
 	root := filepath.Join(f.Dir, RootFile)
 	if _, err := os.Lstat(root); err == nil {
 		return nil, fmt.Errorf("%w, or was: %s is of a store: choose another folder with --keys", ErrExists, root)
 	}
 	for _, name := range names {
 		if err := f.Create(ctx, name, plain); err != nil {
-			return nil, errors.Join(err, f.Remove()) // nothing is signed with them
+			return nil, errors.Join(err, f.removeKeys()) // nothing is signed with them
 		}
 	}
 	return f, nil
@@ -216,14 +219,19 @@ func replaceFile(name string, data []byte) error {
 // Remove deletes the files of keys that were made a moment ago and have been
 // of no use, and the root.
 func (f *Folder) Remove() error {
+	err := f.removeKeys()
+	if rerr := os.Remove(filepath.Join(f.Dir, RootFile)); !errors.Is(rerr, fs.ErrNotExist) {
+		err = errors.Join(err, rerr)
+	}
+	return err
+}
+
+func (f *Folder) removeKeys() error {
 	var errs []error
 	for _, k := range f.keys {
 		if k.Name != "" {
 			errs = append(errs, os.Remove(f.ring.Path(k.Name)))
 		}
-	}
-	if err := os.Remove(filepath.Join(f.Dir, RootFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/inetboot/inetboot/internal/keyfile"
+	"github.com/inetboot/inetboot/internal/storepath"
 )
 
 // Suffix ends the names of key files.
@@ -61,7 +62,7 @@ func (r *Ring) Files() ([]*keyfile.File, error) {
 	}
 	var out []*keyfile.File
 	for _, e := range list {
-		if !strings.HasSuffix(e.Name(), Suffix) || strings.HasPrefix(e.Name(), ".") {
+		if name, ok := strings.CutSuffix(e.Name(), Suffix); !ok || !storepath.ValidElement(name) {
 			continue
 		}
 		f, err := keyfile.Read(filepath.Join(r.dir, e.Name()))
@@ -147,9 +148,12 @@ func (r *Ring) unlock(ctx context.Context, f *keyfile.File) (ed25519.PrivateKey,
 // replaces one. It is encrypted with a passphrase that is asked for, unless
 // plain is set; several keys that one ring makes get the same.
 func (r *Ring) Create(ctx context.Context, name string, plain bool) (ed25519.PublicKey, error) {
+	if !storepath.ValidElement(name) {
+		return nil, fmt.Errorf("key name %q: use letters, digits and ._+~-", name)
+	}
 	file := r.Path(name)
 	if _, err := os.Lstat(file); err == nil {
-		return nil, fmt.Errorf("%w: %s: choose another folder with --keys, or go on with this key", ErrExists, file)
+		return nil, fmt.Errorf("%w: %s: choose another name, another folder with --keys, or go on with this key", ErrExists, file)
 	}
 	var p []byte
 	if !plain {

@@ -45,9 +45,13 @@ func addImage(ctx context.Context, e *Edition, m *catalog.Manifest, o Options, r
 		}
 	}
 	menuWas := menuBytes(e.Menu)
-	res.Entry = setEntry(e.Menu, name, m.Arch, o)
-	// Older media show the entry as one that they cannot start.
-	e.Menu.Find(res.Entry).Requires = m.Requires
+	if e.Delegated() {
+		res.Entry = "" // the menu is signed by the targets role
+	} else {
+		res.Entry = setEntry(e.Menu, name, m.Arch, o)
+		// Older media show the entry as one that they cannot start.
+		e.Menu.Find(res.Entry).Requires = m.Requires
+	}
 	if same && string(menuWas) == string(menuBytes(e.Menu)) {
 		return ErrUnchanged
 	}

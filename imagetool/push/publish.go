@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -34,7 +35,7 @@ var (
 type Edition struct {
 	Old     *catalog.Catalog // what it replaces
 	Targets *publish.Targets // the list that the publisher signs
-	Menu    *catalog.Menu
+	Menu    *catalog.Menu    // changes count only in the list of the targets role
 
 	targets map[string][]byte // to be stored
 	menuWas []byte
@@ -45,6 +46,10 @@ func (e *Edition) SetTarget(name string, data []byte) {
 	e.Targets.Set(name, data)
 	e.targets[name] = data
 }
+
+// Delegated tells whether the list is that of a delegated role: its keys list
+// images, and nothing else.
+func (e *Edition) Delegated() bool { return e.Targets.Role().Name != tuf.RoleTargets }
 
 // RemoveTarget takes name off the list.
 func (e *Edition) RemoveTarget(name string) {
@@ -73,6 +78,11 @@ func (o overlay) Read(ctx context.Context, path string, buf []byte, limit int64,
 // publisher's own. tag is the timestamp's. Expired metadata is accepted: it is
 // what refreshing is for.
 func Load(ctx context.Context, st store.Store, anchor *catalog.Anchor) (c *catalog.Catalog, tag string, err error) {
+	return loadFrom(ctx, st, st, anchor)
+}
+
+// loadFrom is Load with versioned metadata from src.
+func loadFrom(ctx context.Context, st store.Store, src catalog.Source, anchor *catalog.Anchor) (c *catalog.Catalog, tag string, err error) {
 	if anchor == nil {
 		return nil, "", fmt.Errorf("%w: there is no %s in the key folder (imagetool init makes it)", keys.ErrNoKey, keys.RootFile)
 	}
@@ -84,7 +94,7 @@ func Load(ctx context.Context, st store.Store, anchor *catalog.Anchor) (c *catal
 		return nil, "", err
 	}
 	// What is read has to be what the tag is of.
-	c, err = catalog.Open(ctx, overlay{st, map[string][]byte{storepath.Timestamp: data}}, anchor, catalog.Options{})
+	c, err = catalog.Open(ctx, overlay{src, map[string][]byte{storepath.Timestamp: data}}, anchor, catalog.Options{})
 	if err != nil {
 		return nil, "", fmt.Errorf("%s: %w", st, err)
 	}
@@ -99,8 +109,14 @@ var ErrUnchanged = errors.New("nothing to change")
 // When another publisher was faster, it reads the new catalog and edits that.
 // It returns the catalog's version.
 func Publish(ctx context.Context, st store.Store, k *keys.Folder, lifetime time.Duration, edit func(*Edition) error) (version uint64, err error) {
+	return publishTarget(ctx, st, k, lifetime, "", edit)
+}
+
+// publishTarget is Publish for a change of one target, which a delegated role
+// may list whose keys are at hand.
+func publishTarget(ctx context.Context, st store.Store, k *keys.Folder, lifetime time.Duration, target string, edit func(*Edition) error) (version uint64, err error) {
 	err = retry(ctx, st, func(again bool) error {
-		version, err = publishOnce(ctx, st, k, lifetime, again, edit)
+		version, err = publishOnce(ctx, st, k, lifetime, target, again, edit)
 		return err
 	})
 	return version, err
@@ -151,14 +167,14 @@ func gap(ctx context.Context, st store.Store, role string, version int64) (skip 
 	}
 }
 
-func publishOnce(ctx context.Context, st store.Store, k *keys.Folder, lifetime time.Duration, again bool, edit func(*Edition) error) (uint64, error) {
+func publishOnce(ctx context.Context, st store.Store, k *keys.Folder, lifetime time.Duration, target string, again bool, edit func(*Edition) error) (uint64, error) {
 	old, tag, err := Load(ctx, st, k.Anchor)
 	if err != nil {
 		return 0, err
 	}
 	keepRoot(k, old)
 	e := &Edition{Old: old, targets: make(map[string][]byte)}
-	if e.Targets, err = nextTargets(old); err != nil {
+	if e.Targets, err = listFor(ctx, old, k, target); err != nil {
 		return 0, err
 	}
 	if e.Menu, err = old.Menu(ctx); err != nil {
@@ -174,7 +190,7 @@ func publishOnce(ctx context.Context, st store.Store, k *keys.Folder, lifetime t
 	if err != nil {
 		return 0, err
 	}
-	if !bytes.Equal(menu, e.menuWas) {
+	if !bytes.Equal(menu, e.menuWas) && !e.Delegated() {
 		e.SetTarget(catalog.MenuName, menu)
 	}
 	if again {
@@ -202,17 +218,6 @@ func keepRoot(k *keys.Folder, c *catalog.Catalog) {
 	if root.Version() > k.Anchor.Root().Version() {
 		_ = k.SaveRoot(root.Bytes())
 	}
-}
-
-// prepare asks for the passphrases that publishing needs.
-func prepare(ctx context.Context, k *keys.Folder, c *catalog.Catalog) error {
-	for _, name := range []string{tuf.RoleTargets, tuf.RoleSnapshot, tuf.RoleTimestamp} {
-		ids, _ := c.Trusted().Root().Keys(name)
-		if err := k.Signers().Prepare(ctx, ids); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // nextTargets begins the next list of the targets role.
@@ -328,7 +333,13 @@ func (s *submission) files(root []byte, sealed *publish.Sealed) ([]tuf.File, err
 		}
 		out = append(out, tuf.File{Path: storepath.RoleMetadata(tuf.RoleRoot, r.Version()), Data: root})
 	}
-	for name, r := range s.roles {
+	// A delegator comes before the roles that it delegates to.
+	names := slices.Sorted(maps.Keys(s.roles))
+	if i := slices.Index(names, tuf.RoleTargets); i > 0 {
+		names = slices.Insert(slices.Delete(names, i, i+1), 0, tuf.RoleTargets)
+	}
+	for _, name := range names {
+		r := s.roles[name]
 		out = append(out, tuf.File{Path: storepath.RoleMetadata(name, r.version), Data: r.data})
 	}
 	if sealed != nil && sealed.Snapshot != nil {

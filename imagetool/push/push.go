@@ -94,14 +94,15 @@ func Push(ctx context.Context, st store.Store, k *keys.Folder, o Options, rep Re
 	if err != nil {
 		return nil, err
 	}
-	if err := prepare(ctx, k, old); err != nil {
-		return nil, err
-	}
 	// Better to hear about a wrong token now than after reading it all.
 	if _, err := st.Missing(ctx, []string{storepath.Block(digest.Of(nil))}); err != nil {
 		return nil, err
 	}
 
+	// The architecture is not known yet, and of no matter to publishers' rights.
+	if err := ready(ctx, st, old, k, catalog.ManifestName(o.Name, o.Version, "any")); err != nil {
+		return nil, err
+	}
 	if o.Source == "" {
 		return pushFiles(ctx, st, k, o, rep)
 	}
@@ -184,7 +185,7 @@ func Push(ctx context.Context, st store.Store, k *keys.Folder, o Options, rep Re
 	if err := b.upload(ctx, st); err != nil {
 		return nil, err
 	}
-	res.Catalog, err = Publish(ctx, st, k, o.Lifetime, func(e *Edition) error { return addImage(ctx, e, &m, o, res) })
+	res.Catalog, err = publishTarget(ctx, st, k, o.Lifetime, catalog.ManifestName(m.Name, m.Version, m.Arch), func(e *Edition) error { return addImage(ctx, e, &m, o, res) })
 	if errors.Is(err, ErrUnchanged) {
 		res.Unchanged, err = true, nil
 	}

@@ -71,8 +71,9 @@ func (d *Dir) Publish(ctx context.Context, p string, old digest.SHA256, data []b
 
 // state is the catalog as it is.
 type state struct {
-	root *tuf.Root        // nil: none
-	cat  *catalog.Catalog // nil: none
+	root  *tuf.Root        // nil: none
+	cat   *catalog.Catalog // nil: none, or its lists do not fit the root
+	floor *tuf.Trusted     // snapshot and timestamp as they are; nil: none, or their keys are gone
 }
 
 // source reads metadata and targets of the store for verification.
@@ -111,9 +112,13 @@ func (d *Dir) state(ctx context.Context) (*state, error) {
 	cat, err := catalog.Open(ctx, source{d: d}, anchor, catalog.Options{})
 	switch {
 	case err == nil:
-		out.cat = cat
+		out.cat, out.floor = cat, cat.Trusted()
 	case errors.Is(err, catalog.ErrUnknownKey), errors.Is(err, catalog.ErrSignature):
-		// The root has new keys, and what they sign comes next.
+		// The root has new keys, and what they sign comes next. Versions go on
+		// from where they were.
+		if floor, err := tuf.Floor(ctx, anchor, source{d: d}); err == nil && floor.Snapshot() != nil {
+			out.floor = floor
+		}
 	default:
 		return nil, fmt.Errorf("the store's catalog: %w", err)
 	}
@@ -167,7 +172,11 @@ func (d *Dir) publishRole(ctx context.Context, st *state, name, p string, data [
 		}
 		next, err = st.cat.Trusted().CheckRole(ctx, name, data, now)
 	case name == tuf.RoleTargets:
-		next, err = st.root.CheckTargets(data, now)
+		if next, err = st.root.CheckTargets(data, now); err == nil && st.floor != nil {
+			if meta, ok := st.floor.Snapshot().Meta(name); ok && next.Version() <= meta.Version {
+				err = fmt.Errorf("the catalog's %s is %w: version %d, the store has %d", name, catalog.ErrRollback, next.Version(), meta.Version)
+			}
+		}
 	default:
 		err = fmt.Errorf("%s: %w: the targets role", p, ErrOrder)
 	}
@@ -184,11 +193,7 @@ func (d *Dir) publishRole(ctx context.Context, st *state, name, p string, data [
 	if err := d.writeVersion(p, data, next.Version(), version); err != nil || !ours {
 		return err
 	}
-	var old *tuf.Trusted
-	if st.cat != nil {
-		old = st.cat.Trusted()
-	}
-	return d.seal(ctx, st.root, old, map[string][]byte{name: data}, false, now)
+	return d.seal(ctx, st.root, st.floor, map[string][]byte{name: data}, false, now)
 }
 
 // publishTimestamp takes a timestamp that a publisher has signed, if the whole

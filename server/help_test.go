@@ -1,0 +1,29 @@
+package main
+
+import (
+	"bytes"
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+func TestHelpAndCompletion(t *testing.T) {
+	for _, args := range [][]string{{"--help"}, {"token", "--help"}, {"version", "--help"}} {
+		var out bytes.Buffer
+		if err := run(t.Context(), args, &out, &out); err != nil {
+			t.Fatal(err)
+		}
+		if _, example, ok := strings.Cut(out.String(), "Examples:"); !ok || !strings.Contains(example, "  server ") {
+			t.Errorf("server %s has no example:\n%s", strings.Join(args, " "), out.String())
+		}
+	}
+	var script bytes.Buffer
+	if err := run(t.Context(), []string{"completion", "bash"}, &script, &script); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("bash", "-c", "source /dev/stdin && complete -p server")
+	cmd.Stdin = &script
+	if out, err := cmd.CombinedOutput(); err != nil || !strings.Contains(string(out), "__start_server") {
+		t.Errorf("bash does not take the script: %v\n%s", err, out)
+	}
+}
