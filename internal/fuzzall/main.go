@@ -43,7 +43,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	var failed []string
 	for i, t := range targets {
 		fmt.Fprintf(out, "fuzz: %d/%d %s %s for %v\n", i+1, len(targets), t.pkg, t.name, *each)
-		cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-fuzz", "^"+t.name+"$", "-fuzztime", each.String(), t.pkg)
+		cmd := exec.CommandContext(ctx, "go", "test", "-run", "^$", "-fuzz", "^"+t.name+"$", "-fuzztime", each.String(), "-fuzzminimizetime", "20x", t.pkg)
 		var buf bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &buf, &buf
 		if err := cmd.Run(); err != nil {
