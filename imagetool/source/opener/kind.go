@@ -23,6 +23,9 @@ const (
 	dockerPrefix   = "docker-archive:"
 )
 
+// runningNote is said of machines that run.
+const runningNote = "keys of the machine, home folders, temporary files and the like stay out (--verbatim takes them); what else is secret, as in /etc/shadow, everybody can read then"
+
 // named reads a source whose name begins with a prefix. known is false if it
 // does not.
 func named(ctx context.Context, b *source.Builder, name string, o Options) (known bool, err error) {
@@ -37,6 +40,7 @@ func named(ctx context.Context, b *source.Builder, name string, o Options) (know
 			if err := exclude(b, ro.Exclude); err != nil {
 				return true, err
 			}
+			b.Note(runningNote)
 		}
 		if err := remote.Read(ctx, b, name, ro, o.Options); err != nil || o.Verbatim {
 			return true, err
@@ -114,6 +118,7 @@ func readDir(ctx context.Context, b *source.Builder, name string, o Options) err
 		if err := exclude(b, append(machine.Excludes(), o.Exclude...)); err != nil {
 			return err
 		}
+		b.Note(runningNote)
 	}
 	if err := dir.Read(ctx, b, name, do); err != nil || !running {
 		return err

@@ -21,12 +21,15 @@ import (
 // Read adds the tree of the tarball name to b: a file, or "-" for standard
 // input.
 func Read(ctx context.Context, b *source.Builder, name string, o source.Options) error {
-	f, pipe := os.Stdin, true
+	f, stream := os.Stdin, true
 	if name == "-" {
 		name = "standard input"
+		if isTerminal(f) {
+			return fmt.Errorf("%w: standard input is a terminal: send a tarball there, as with tar -c … | imagetool push -", source.ErrUnreadable)
+		}
 		if at, err := f.Seek(0, io.SeekCurrent); err == nil && at == 0 {
 			fi, err := f.Stat()
-			pipe = err != nil || !fi.Mode().IsRegular()
+			stream = err != nil || !fi.Mode().IsRegular()
 		}
 	} else {
 		var err error
@@ -38,10 +41,10 @@ func Read(ctx context.Context, b *source.Builder, name string, o source.Options)
 		if err != nil {
 			return fmt.Errorf("%w: %w", source.ErrUnreadable, err)
 		}
-		pipe = !fi.Mode().IsRegular()
+		stream = !fi.Mode().IsRegular()
 	}
-	if pipe {
-		return ReadStream(ctx, b, f, -1, name, o)
+	if stream {
+		return ReadStream(ctx, b, &pipe{ctx, f}, -1, name, o)
 	}
 	return readFile(ctx, b, f, name, o)
 }

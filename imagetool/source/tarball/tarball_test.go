@@ -222,3 +222,23 @@ func TestProgress(t *testing.T) {
 		}
 	}
 }
+
+// TestSilentInput ends with its context while nothing comes.
+func TestSilentInput(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	old := os.Stdin
+	os.Stdin = r
+	defer func() { os.Stdin = old }()
+	ctx, cancel := context.WithCancel(context.Background())
+	go cancel()
+	b := source.NewBuilder(source.Limits{}, nil)
+	defer b.Close()
+	if err := tarball.Read(ctx, b, "-", source.Options{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("Read = %v; want the context's error", err)
+	}
+}
