@@ -123,7 +123,7 @@ func Push(ctx context.Context, st store.Store, k *keys.Folder, o Options, rep Re
 		rep.Note("read as: " + t.Origin.Kind)
 	}
 	if o.AsIs {
-		if err := checkWhole(t); err != nil {
+		if err := checkWhole(t, o); err != nil {
 			return nil, err
 		}
 	}

@@ -638,6 +638,11 @@ func TestImages(t *testing.T) {
 			t.Errorf("%s: %d bytes stored; want %d, as of the directory", image, got, want)
 		}
 	}
+	changed := options(squash, program, "changed")
+	changed.AsIs, changed.Reading.Exclude = true, []string{"/etc"}
+	if _, err := push.Push(ctx, st, k, changed, &quiet{}); !errors.Is(err, source.ErrUnreadable) {
+		t.Errorf("an image as it is without /etc: Push() = %v; want ErrUnreadable", err)
+	}
 	o := options(src, program, "no")
 	o.AsIs = true
 	if _, err := push.Push(ctx, st, k, o, &quiet{}); !errors.Is(err, source.ErrUnreadable) {

@@ -16,7 +16,10 @@ const wholeName = "image"
 
 // checkWhole returns an error if the source has no filesystem that can be
 // pushed as it is.
-func checkWhole(t *source.Tree) error {
+func checkWhole(t *source.Tree, o Options) error {
+	if len(o.Reading.Overlays) > 0 || len(o.Reading.Exclude) > 0 {
+		return fmt.Errorf("%w: --overlay and --exclude change what is in an image, --as-is leaves it: choose", source.ErrUnreadable)
+	}
 	if t.Origin.Whole != nil {
 		return nil
 	}

@@ -134,7 +134,7 @@ func TestDamage(t *testing.T) {
 			t.Fatal(err)
 		}
 		rnd := rand.New(rand.NewPCG(3, 4))
-		for range 400 {
+		for range 150 {
 			image := bytes.Clone(good)
 			for range 1 + rnd.IntN(40) {
 				image[1024+rnd.IntN(120<<10)] = byte(rnd.Uint32())

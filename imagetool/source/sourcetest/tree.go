@@ -105,9 +105,9 @@ func Dir(t testing.TB) string {
 
 	hole, err := os.Create(p("lib/hole"))
 	must(err)
-	_, err = hole.WriteAt([]byte("in the middle"), 5<<20)
+	_, err = hole.WriteAt([]byte("in the middle"), 1<<20)
 	must(err)
-	must(hole.Truncate(9<<20 + 5))
+	must(hole.Truncate(3<<20 + 5))
 	must(hole.Close())
 
 	if Root() {
@@ -237,7 +237,7 @@ func checkHoles(t testing.TB, tree *source.Tree, e *source.Entry) {
 					continue
 				}
 			}
-			n, err := io.CopyN(sum, r, min(4096, e.Size-at))
+			n, err := io.CopyN(sum, r, min(64<<10, e.Size-at))
 			if err != nil {
 				t.Fatalf("/%s at %d: %v", e.Path, at, err)
 			}

@@ -1,0 +1,78 @@
+package image_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/inetboot/inetboot/imagetool/source"
+	"github.com/inetboot/inetboot/imagetool/source/filesystem"
+	"github.com/inetboot/inetboot/imagetool/source/image"
+	"github.com/inetboot/inetboot/imagetool/source/qcow2"
+	"github.com/inetboot/inetboot/imagetool/source/sourcetest"
+)
+
+func read(t *testing.T, name string) (*source.Tree, error) {
+	t.Helper()
+	tree, err := sourcetest.Build(func(b *source.Builder) error { return image.Read(context.Background(), b, name, source.Options{}) })
+	if err == nil {
+		t.Cleanup(func() { _ = tree.Close() })
+	}
+	return tree, err
+}
+
+// One folder in images of all kinds gives the same tree.
+func TestKinds(t *testing.T) {
+	dir := t.TempDir()
+	for _, n := range []string{"etc/os-release", "usr/bin/program"} {
+		p := filepath.Join(dir, n)
+		if err := os.MkdirAll(filepath.Dir(p), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(p, []byte(strings.Repeat(n, 1000)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	work := t.TempDir()
+	file := func(n string) string { return filepath.Join(work, n) }
+	sourcetest.Run(t, "mke2fs", "-q", "-F", "-t", "ext4", "-O", "^has_journal", "-d", dir, file("ext4"), "4M")
+	sourcetest.Run(t, "mksquashfs", dir, file("squashfs"), "-quiet", "-no-progress")
+	sourcetest.Run(t, "mkfs.erofs", "--quiet", file("erofs"), dir)
+	sourcetest.Run(t, "qemu-img", "convert", "-O", "qcow2", file("ext4"), file("qcow2"))
+	sourcetest.Run(t, "qemu-img", "convert", "-f", "raw", "-O", "qcow2", file("qcow2"), file("twice"))
+	sourcetest.Run(t, "qemu-img", "convert", "-O", "vmdk", file("ext4"), file("vmdk"))
+	sourcetest.Run(t, "tar", "--create", "--file="+file("tar"), "--directory="+dir, ".")
+	for name, want := range map[string]string{"ext4": "ext4", "squashfs": "squashfs", "erofs": "erofs", "qcow2": "ext4"} {
+		if is, err := image.Is(file(name)); !is || err != nil {
+			t.Errorf("Is(%s) = %v, %v; want true", name, is, err)
+		}
+		tree, err := read(t, file(name))
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if got, err := tree.ReadFile("usr/bin/program", 1<<20); err != nil || len(got) != 15000 {
+			t.Errorf("%s: %d bytes, %v; want 15000", name, len(got), err)
+		}
+		if w := tree.Origin.Whole; w == nil || w.Type != want || w.Size == 0 {
+			t.Errorf("%s: Origin.Whole = %+v; want one of type %s", name, w, want)
+		}
+	}
+	if is, err := image.Is(file("tar")); is || err != nil {
+		t.Errorf("Is(tarball) = %v, %v; want false", is, err)
+	}
+	for name, want := range map[string]error{"vmdk": filesystem.ErrUnsupported, "twice": filesystem.ErrUnsupported, "no": os.ErrNotExist} {
+		if _, err := read(t, file(name)); !errors.Is(err, want) || !errors.Is(err, source.ErrUnreadable) {
+			t.Errorf("%s: Read() = %v; want %v", name, err, want)
+		}
+	}
+	if err := os.WriteFile(file("cut"), []byte(qcow2.Magic+strings.Repeat("\x00", 200)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := read(t, file("cut")); !errors.Is(err, qcow2.ErrUnsupported) {
+		t.Errorf("a qcow2 of version 0: Read() = %v; want ErrUnsupported", err)
+	}
+}
