@@ -80,8 +80,8 @@ func runMount(ctx context.Context, c *cobra.Command, o mountOptions, dir string)
 	if o.fill && o.cache == "" {
 		return errors.New("--fill needs --cache")
 	}
-	debug.SetMemoryLimit(int64(o.memory)<<20 + 48<<20)
-	debug.SetGCPercent(40)
+	debug.SetMemoryLimit(int64(o.memory)<<20 + 32<<20)
+	debug.SetGCPercent(20) // what is large is used again, not collected
 	mount.SpareProcs()
 	var h *handoff.Handoff
 	var files []named
@@ -101,7 +101,7 @@ func runMount(ctx context.Context, c *cobra.Command, o mountOptions, dir string)
 		files = append(files, f)
 	}
 	log := o.logger(c.ErrOrStderr())
-	ro := root.Options{Logger: log, Read: read.Options{Memory: o.memory << 20, Patience: o.patience, Grace: 2 * time.Second}}
+	ro := root.Options{Logger: log, Read: read.Options{Memory: o.memory << 20, InFlight: 16 << 20, Patience: o.patience, Grace: 2 * time.Second}}
 	if o.cache == "" {
 		// A third as stored, which is three times as much.
 		ro.Read.Memory, ro.Read.Held = o.memory<<20/3*2, o.memory<<20/3

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -80,19 +81,28 @@ func (b *bench) update(ctx context.Context) error {
 	return b.updateClient(ctx, p, added, fresh)
 }
 
+// filled tells whether the daemon that serves socket has all in its cache.
+func (b *bench) filled(ctx context.Context, socket string) bool {
+	select {
+	case <-time.After(250 * time.Millisecond): // to ask costs more than the fill
+	case <-ctx.Done():
+	}
+	out, err := exec.CommandContext(ctx, filepath.Join(b.build, "blockfs"), "status", "--json", "--socket", socket).Output()
+	var s struct {
+		Fill struct{ State string }
+	}
+	return err == nil && json.Unmarshal(out, &s) == nil && s.Fill.State == "complete"
+}
+
 // updateClient fills a cache with the first version and reads the second one
 // with it.
 func (b *bench) updateClient(ctx context.Context, p *plain, added []string, fresh float64) error {
 	cache := filepath.Join(b.dir, "update-cache")
 	b.say("filling a cache with the first version")
-	old := &blockfs{b: b, image: p.image, args: []string{"--cache", cache}}
-	if err := b.session(ctx, old, b.bed.URL, p.names, 5*time.Minute, func(_ context.Context, m *mounted, _ string) error {
-		for _, f := range m.files {
-			if _, err := readFile(f); err != nil {
-				return err
-			}
-		}
-		return nil
+	socket := filepath.Join(b.dir, "update.sock")
+	old := &blockfs{b: b, image: p.image, args: []string{"--cache", cache, "--fill", "--status", socket}}
+	if err := b.session(ctx, old, b.bed.URL, p.names, 5*time.Minute, func(ctx context.Context, _ *mounted, _ string) error {
+		return waitWithin(ctx, 4*time.Minute, "the cache to be filled", nil, func() bool { return b.filled(ctx, socket) })
 	}); err != nil {
 		return err
 	}
