@@ -36,8 +36,9 @@ var ErrFormat = errors.New("malformed block")
 // Encoder compresses blocks. It is safe for concurrent use.
 type Encoder struct{ enc *zstd.Encoder }
 
-// DefaultLevel is a good balance of speed and size for a push.
-const DefaultLevel = 3
+// DefaultLevel is a good balance of speed and size for a push: level 3 makes
+// blocks of a Debian some 3 % smaller and takes 1.7 times as long.
+const DefaultLevel = 1
 
 // NewEncoder returns an Encoder for a level as of the zstd program, 1 to 22
 // (levels are rounded to the four that the library has). Up to concurrency
@@ -54,6 +55,7 @@ func NewEncoder(level, concurrency int) (*Encoder, error) {
 		zstd.WithEncoderConcurrency(concurrency),
 		zstd.WithEncoderCRC(false),
 		zstd.WithSingleSegment(true),
+		zstd.WithAllLitEntropyCompression(true),
 		zstd.WithWindowSize(MaxPlain),
 	)
 	if err != nil {

@@ -22,7 +22,7 @@ type candidates func(ctx context.Context, w *where, args []string) []string
 // scripts that imagetool completion writes. What is not said here is no file
 // either: shells offer files for arguments by themselves, where none are meant.
 func (a *app) complete(root *cobra.Command) {
-	files := map[string]bool{"push": true, "trace add": true, "key sign": true, "key pending": true}
+	files := map[string]bool{"push": true, "trace add": true, "key sign": true, "key pending": true, "mirror": true, "mount": true}
 	known := map[string]candidates{
 		"key passphrase": first(a.keyNames),
 		"key export":     first(a.keyNames),
@@ -34,6 +34,12 @@ func (a *app) complete(root *cobra.Command) {
 		"trace add":      first(a.imageNames),
 		"trace show":     first(a.imageNames),
 		"trace rm":       first(a.imageNames),
+		"show":           first(a.imageNames),
+		"pull":           first(a.imageNames),
+		"mount":          first(a.imageNames),
+		"diff":           a.imageNames,
+		"rm":             a.imageNames,
+		"verify":         a.imageNames,
 	}
 	var walk func(c *cobra.Command)
 	walk = func(c *cobra.Command) {

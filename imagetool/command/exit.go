@@ -5,17 +5,23 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/inetboot/inetboot/blockfs/block"
 	"github.com/inetboot/inetboot/blockfs/pack"
 	"github.com/inetboot/inetboot/catalog"
 	"github.com/inetboot/inetboot/catalog/publish"
+	"github.com/inetboot/inetboot/imagetool/contents"
 	"github.com/inetboot/inetboot/imagetool/initramfs"
 	"github.com/inetboot/inetboot/imagetool/kernel"
 	"github.com/inetboot/inetboot/imagetool/keys"
+	"github.com/inetboot/inetboot/imagetool/marks"
 	"github.com/inetboot/inetboot/imagetool/push"
+	"github.com/inetboot/inetboot/imagetool/replicate"
 	"github.com/inetboot/inetboot/imagetool/root"
 	"github.com/inetboot/inetboot/imagetool/source"
 	"github.com/inetboot/inetboot/imagetool/store"
 	"github.com/inetboot/inetboot/imagetool/trace"
+	"github.com/inetboot/inetboot/imagetool/verify"
+	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/keyfile"
 )
 
@@ -31,6 +37,7 @@ const (
 	ExitKey         = 7
 	ExitTrust       = 8
 	ExitExpiring    = 9
+	ExitDamaged     = 10
 	ExitInterrupted = 130
 )
 
@@ -38,7 +45,8 @@ const exitHelp = `Exit codes: 0 done, 1 other errors, 2 wrong usage, 3 the sourc
 (unreadable, no kernel, no report of this image), 4 it exists already with other
 content, 5 the store cannot be reached, refuses or lacks it, 6 no room (store or
 temporary files), 7 token or signing key, 8 the store's catalog is not trusted,
-9 done, but something will expire soon, 130 interrupted.`
+9 done, but something will expire soon, 10 something in the store is missing or
+damaged, 130 interrupted.`
 
 // usageError is an error about the command line.
 type usageError struct{ err error }
@@ -57,6 +65,7 @@ func exitCode(err error) int {
 		errs []error
 	}{
 		{ExitExpiring, []error{errExpiring}},
+		{ExitDamaged, []error{verify.ErrDamaged, contents.ErrIndex, block.ErrFormat, digest.ErrMismatch}},
 		{ExitFull, []error{store.ErrFull, source.ErrNoRoom, unix.ENOSPC, unix.EDQUOT}},
 		{ExitExists, []error{push.ErrExists, push.ErrHasCatalog, keys.ErrExists}},
 		{ExitKey, []error{store.ErrUnauthorized, keys.ErrNoKey, keys.ErrNoPassphrase, keys.ErrAgent, keyfile.ErrOpen, keyfile.ErrFormat, keyfile.ErrEncrypted, keyfile.ErrPassphrase, publish.ErrTooFew, push.ErrSeal}},
@@ -65,7 +74,7 @@ func exitCode(err error) int {
 			source.ErrUnreadable, source.ErrRefused, source.ErrChanged, kernel.ErrNoKernel, kernel.ErrArch, kernel.ErrKexec, root.ErrTooLarge,
 			initramfs.ErrKernel, initramfs.ErrModule, initramfs.ErrIndex, initramfs.ErrProgram, trace.ErrReport,
 		}},
-		{ExitStore, []error{store.ErrUnreachable, store.ErrRejected, store.ErrNotExist, store.ErrConflict, push.ErrLost, push.ErrNoCatalog, errNoImage, trace.ErrNoPack, pack.ErrInvalid}},
+		{ExitStore, []error{store.ErrUnreachable, store.ErrRejected, store.ErrNotExist, store.ErrConflict, push.ErrLost, push.ErrNoCatalog, marks.ErrBusy, marks.ErrLost, replicate.ErrNewer, errNoImage, trace.ErrNoPack, pack.ErrInvalid}},
 	} {
 		for _, target := range c.errs {
 			if errors.Is(err, target) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/inetboot/inetboot/catalog"
@@ -19,10 +18,6 @@ var errNoImage = errors.New("the store has no such image")
 // NAME/VERSION/ARCH, as far as that leaves no doubt. The private key is not
 // needed.
 func (a *app) pick(ctx context.Context, w *where, spec string) (store.Store, *catalog.Image, error) {
-	parts := strings.Split(spec, "/")
-	if len(parts) > 3 || slices.Contains(parts, "") {
-		return nil, nil, &usageError{fmt.Errorf("image %q: want NAME, NAME/VERSION or NAME/VERSION/ARCH", spec)}
-	}
 	st, anchor, err := a.loadAnchor(w)
 	if err != nil {
 		return nil, nil, err
@@ -35,20 +30,16 @@ func (a *app) pick(ctx context.Context, w *where, spec string) (store.Store, *ca
 	if err != nil {
 		return nil, nil, err
 	}
-	var found []string
-	for _, name := range names {
-		image, ok := strings.CutPrefix(strings.TrimSuffix(name, ".json"), "images/")
-		if ok && (image == spec || strings.HasPrefix(image, spec+"/")) {
-			found = append(found, image)
+	found, err := findImages(names, spec)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(found) > 1 {
+		for i := range found {
+			found[i] = strings.TrimSuffix(strings.TrimPrefix(found[i], "images/"), ".json")
 		}
+		return nil, nil, &usageError{fmt.Errorf("image %q is one of several: %s", spec, strings.Join(found, ", "))}
 	}
-	slices.Sort(found)
-	switch len(found) {
-	case 0:
-		return nil, nil, fmt.Errorf("%s: %w (see imagetool ls)", spec, errNoImage)
-	case 1:
-		img, err := cat.Image(ctx, "images/"+found[0]+".json")
-		return st, img, err
-	}
-	return nil, nil, &usageError{fmt.Errorf("image %q is one of several: %s", spec, strings.Join(found, ", "))}
+	img, err := cat.Image(ctx, found[0])
+	return st, img, err
 }

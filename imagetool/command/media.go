@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"github.com/inetboot/inetboot/catalog"
@@ -18,9 +20,10 @@ import (
 )
 
 type mediaOptions struct {
-	iso, out, cpio, root, keys, ca string
-	site                           site.Site
-	timeout                        int
+	iso, out, cpio, root, keys, ca, cache string
+	cacheBytes                            int64
+	site                                  site.Site
+	timeout                               int
 }
 
 func (a *app) mediaCommand() *cobra.Command {
@@ -35,12 +38,16 @@ iPXE or QEMU.`,
 		Example: `  imagetool media --iso build/inetboot.iso --url http://boot.example.org/ -o my.iso
   imagetool media --iso build/inetboot.iso --url http://10.0.0.1/ --url https://boot.example.org/ \
       --entry debian-12 --timeout 0 -o unattended.iso
+  imagetool media --iso build/inetboot.iso --url http://10.0.0.1/ --cache rest -o /dev/sdX
+  imagetool media --iso build/inetboot.iso --url http://10.0.0.1/ --cache 2G -o stick.img
+  imagetool media --iso build/inetboot.efi --url http://10.0.0.1/ -o my.efi
   imagetool media --url http://10.0.0.1/ --cpio site.cpio`,
 		Args: args(cobra.NoArgs),
 	}
 	f := c.Flags()
 	f.StringVar(&o.iso, "iso", "", "medium to copy")
 	f.StringVarP(&o.out, "output", "o", "", "file, or device, to write the copy to")
+	f.StringVar(&o.cache, "cache", "", "for USB sticks: size of a partition for the cache behind the medium, such as 4G; on a device also: rest")
 	f.StringVar(&o.cpio, "cpio", "", "file to write the bare archive to")
 	f.StringArrayVar(&o.site.URLs, "url", nil, "base URL of the store, best first (default: the store that init remembered, if it is a server)")
 	f.StringVar(&o.site.Entry, "entry", "", "id of the menu entry to boot unattended")
@@ -65,6 +72,16 @@ func (a *app) runMedia(ctx context.Context, o *mediaOptions) error {
 		return &usageError{errors.New("name a medium with --iso and a file with -o, or a file with --cpio")}
 	case (o.iso == "") != (o.out == ""):
 		return &usageError{errors.New("--iso and -o belong together")}
+	case o.cache != "" && o.iso == "":
+		return &usageError{errors.New("--cache is for a medium: name one with --iso")}
+	case o.cache == "rest":
+		o.cacheBytes = media.Rest
+	case o.cache != "":
+		n, err := humanize.ParseBytes(o.cache)
+		if err != nil || n == 0 || n > math.MaxInt64 {
+			return &usageError{fmt.Errorf("--cache %q: want a size such as 512M or 4G, or rest", o.cache)}
+		}
+		o.cacheBytes = int64(n)
 	}
 	c, err := a.loadConfig()
 	if err != nil {
@@ -113,7 +130,7 @@ func (a *app) runMedia(ctx context.Context, o *mediaOptions) error {
 		files = append(files, filepath.Clean(o.cpio))
 	}
 	if o.iso != "" {
-		if err := media.Personalise(ctx, o.iso, o.out, archive); err != nil {
+		if err := media.Personalise(ctx, o.iso, o.out, archive, o.cacheBytes); err != nil {
 			return err
 		}
 		files = append(files, filepath.Clean(o.out))

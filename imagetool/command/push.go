@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -19,7 +21,8 @@ import (
 type pushOptions struct {
 	where
 	push.Options
-	ssh string
+	ssh     string
+	noCache bool
 }
 
 func (a *app) pushCommand() *cobra.Command {
@@ -110,6 +113,7 @@ under the same name and version is refused without --replace.`,
 	f.Int64Var(&o.Reading.Limits.Entries, "max-entries", source.DefaultEntries, "most names that a source may have")
 	f.Int64Var(&o.Reading.Limits.Size, "max-size", source.DefaultSize, "most bytes that the files of a source may have, holes included")
 	f.IntVar(&o.Reading.Limits.Layers, "max-layers", source.DefaultLayers, "most layers that a container image may have")
+	f.BoolVar(&o.noCache, "read-all", false, "read all files, even if none has changed since the last push")
 	f.StringVar(&o.TempDir, "tmp", "", "folder for temporary files (default $TMPDIR or /var/tmp)")
 	f.DurationVar(&o.Lifetime, "expires", 0, "how long the catalog counts from now (default: as before)")
 	return c
@@ -160,6 +164,10 @@ func (a *app) runPush(ctx context.Context, o *pushOptions) error {
 	st, k, err := a.load(ctx, &o.where)
 	if err != nil {
 		return err
+	}
+	// Without a folder for it nothing is remembered; pushes are slower then.
+	if dir, err := os.UserCacheDir(); err == nil && !o.noCache {
+		o.CacheDir = filepath.Join(dir, "inetboot", "trees")
 	}
 	rep := newReporter(a.err)
 	defer rep.End()

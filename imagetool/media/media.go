@@ -17,10 +17,11 @@ import (
 // ErrSame is wrapped when a medium would be written over itself.
 var ErrSame = errors.New("input and output are the same file")
 
-// Personalise writes a copy of the medium at from to the file to, with
-// archive in its site slot. The copy appears under its name only when it is
-// complete.
-func Personalise(ctx context.Context, from, to string, archive []byte) (err error) {
+// Personalise writes a copy of the medium at from to the file or device to, with
+// archive in its site slot, and behind it, unless cache is 0, a partition for
+// the cache of so many bytes (or Rest, on a device). A file appears under its
+// name only when it is complete.
+func Personalise(ctx context.Context, from, to string, archive []byte, cache int64) (err error) {
 	if len(archive) != site.SlotSize {
 		return fmt.Errorf("site archive of %d bytes, want %d", len(archive), site.SlotSize)
 	}
@@ -40,19 +41,21 @@ func Personalise(ctx context.Context, from, to string, archive []byte) (err erro
 	if err != nil {
 		return fmt.Errorf("%s: %w", from, err)
 	}
-	return replace(to, 0o644, func(out *os.File) error {
+	return replace(to, 0o644, func(out *os.File, device bool) error {
 		if _, err := io.Copy(out, &contextReader{ctx, in}); err != nil {
 			return err
 		}
-		_, err := out.WriteAt(archive, at)
-		return err
+		if _, err := out.WriteAt(archive, at); err != nil || cache == 0 {
+			return err
+		}
+		return addCache(out, fi.Size(), cache, device)
 	})
 }
 
 // WriteArchive writes the bare archive, for use with a kernel and an
 // initramfs: GRUB, pxelinux, iPXE and QEMU load it behind the initramfs.
 func WriteArchive(to string, archive []byte) error {
-	return replace(to, 0o644, func(out *os.File) error {
+	return replace(to, 0o644, func(out *os.File, _ bool) error {
 		_, err := out.Write(archive)
 		return err
 	})
@@ -60,12 +63,12 @@ func WriteArchive(to string, archive []byte) error {
 
 // replace writes a file under a temporary name and renames it. A device, such
 // as a USB stick, is written directly.
-func replace(name string, mode fs.FileMode, write func(*os.File) error) (err error) {
+func replace(name string, mode fs.FileMode, write func(out *os.File, device bool) error) (err error) {
 	var out *os.File
 	direct := false
 	if fi, serr := os.Stat(name); serr == nil && !fi.Mode().IsRegular() {
 		direct = true
-		out, err = os.OpenFile(name, os.O_WRONLY, 0)
+		out, err = os.OpenFile(name, os.O_RDWR, 0)
 	} else {
 		out, err = os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
 	}
@@ -86,7 +89,7 @@ func replace(name string, mode fs.FileMode, write func(*os.File) error) (err err
 			_ = os.Remove(out.Name())
 		}
 	}()
-	if err := write(out); err != nil {
+	if err := write(out, direct); err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
 	if !direct {

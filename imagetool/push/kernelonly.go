@@ -134,6 +134,9 @@ func pushKernel(ctx context.Context, st store.Store, k *keys.Folder, o Options, 
 	}
 	rep.End()
 	res := &Result{Name: o.Name, Version: o.Version, Entry: EntryID(o.Name, o.Version), Manifest: m}
+	if err := o.confirm(ctx); err != nil {
+		return nil, err
+	}
 	res.Catalog, err = publishTarget(ctx, st, k, o.Lifetime, catalog.ManifestName(m.Name, m.Version, m.Arch), func(e *Edition) error { return addImage(ctx, e, &m, o, res) })
 	if errors.Is(err, ErrUnchanged) {
 		res.Unchanged, err = true, nil

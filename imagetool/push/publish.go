@@ -38,6 +38,7 @@ type Edition struct {
 	Menu    *catalog.Menu    // changes count only in the list of the targets role
 
 	targets map[string][]byte // to be stored
+	removed map[string]bool
 	menuWas []byte
 }
 
@@ -45,6 +46,21 @@ type Edition struct {
 func (e *Edition) SetTarget(name string, data []byte) {
 	e.Targets.Set(name, data)
 	e.targets[name] = data
+	delete(e.removed, name)
+}
+
+// Names returns the names of all targets of the catalog, with the changes.
+func (e *Edition) Names(ctx context.Context) ([]string, error) {
+	names, err := e.Old.Names(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names = slices.DeleteFunc(names, func(n string) bool { return e.removed[n] })
+	for n := range e.targets {
+		names = append(names, n)
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
 }
 
 // Delegated tells whether the list is that of a delegated role: its keys list
@@ -55,6 +71,7 @@ func (e *Edition) Delegated() bool { return e.Targets.Role().Name != tuf.RoleTar
 func (e *Edition) RemoveTarget(name string) {
 	e.Targets.Remove(name)
 	delete(e.targets, name)
+	e.removed[name] = true
 }
 
 // overlay has files in front of a store.
@@ -173,7 +190,7 @@ func publishOnce(ctx context.Context, st store.Store, k *keys.Folder, lifetime t
 		return 0, err
 	}
 	keepRoot(k, old)
-	e := &Edition{Old: old, targets: make(map[string][]byte)}
+	e := &Edition{Old: old, targets: make(map[string][]byte), removed: make(map[string]bool)}
 	if e.Targets, err = listFor(ctx, old, k, target); err != nil {
 		return 0, err
 	}

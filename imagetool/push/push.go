@@ -24,6 +24,7 @@ import (
 	"github.com/inetboot/inetboot/imagetool/installer"
 	"github.com/inetboot/inetboot/imagetool/kernel"
 	"github.com/inetboot/inetboot/imagetool/keys"
+	"github.com/inetboot/inetboot/imagetool/marks"
 	"github.com/inetboot/inetboot/imagetool/root"
 	"github.com/inetboot/inetboot/imagetool/source"
 	"github.com/inetboot/inetboot/imagetool/source/opener"
@@ -41,6 +42,8 @@ const (
 	maxOSRelease = 64 << 10
 	maxKnown     = 2_000_000 // blocks of other images that are remembered
 	maxIndexSize = 64 << 20  // of other images' indexes that are read
+
+	collectionWait = 30 * time.Minute // for a collection of garbage to end
 )
 
 // Reporter is told how a push goes on.
@@ -70,7 +73,10 @@ type Options struct {
 	Default       bool
 	Replace       bool
 	TempDir       string
-	Lifetime      time.Duration // 0: as before
+	CacheDir      string // remembers trees that were pushed; "": none
+
+	confirm  func(context.Context) error // before anything is published
+	Lifetime time.Duration               // 0: as before
 }
 
 // Result is what a push did.
@@ -90,12 +96,29 @@ type Result struct {
 // Push publishes an image.
 func Push(ctx context.Context, st store.Store, k *keys.Folder, o Options, rep Reporter) (_ *Result, err error) {
 	start := time.Now()
-	old, _, err := Load(ctx, st, k.Anchor)
-	if err != nil {
+	if _, _, err := Load(ctx, st, k.Anchor); err != nil {
 		return nil, err
 	}
 	// Better to hear about a wrong token now than after reading it all.
 	if _, err := st.Missing(ctx, []string{storepath.Block(digest.Of(nil))}); err != nil {
+		return nil, err
+	}
+	// From here on no collection removes blocks that this push finds.
+	mark, _, err := marks.Enter(ctx, st, marks.Push, marks.GC, o.Name+" "+o.Version, collectionWait, func(others []marks.Other) {
+		rep.Note("waiting for " + others[0].String())
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, mark.End(ctx)) }()
+	o.confirm = func(ctx context.Context) error {
+		if err := mark.Confirm(ctx); err != nil {
+			return fmt.Errorf("%w: run the same command again, it sends what is missing", err)
+		}
+		return nil
+	}
+	old, _, err := Load(ctx, st, k.Anchor)
+	if err != nil {
 		return nil, err
 	}
 
@@ -161,7 +184,7 @@ func Push(ctx context.Context, st store.Store, k *keys.Folder, o Options, rep Re
 		if o.AsIs {
 			return b.whole(gctx, t.Origin.Whole, up, rep)
 		}
-		return b.root(gctx, plan, up, o.TempDir, rep)
+		return b.root(gctx, plan, up, o, start, rep)
 	})
 	if err := g.Wait(); err != nil {
 		return nil, err
@@ -183,6 +206,9 @@ func Push(ctx context.Context, st store.Store, k *keys.Folder, o Options, rep Re
 		res.Plain += f.Size
 	}
 	if err := b.upload(ctx, st); err != nil {
+		return nil, err
+	}
+	if err := o.confirm(ctx); err != nil {
 		return nil, err
 	}
 	res.Catalog, err = publishTarget(ctx, st, k, o.Lifetime, catalog.ManifestName(m.Name, m.Version, m.Arch), func(e *Edition) error { return addImage(ctx, e, &m, o, res) })
@@ -228,9 +254,9 @@ func (b *built) boot(ctx context.Context, t *source.Tree, k *kernel.Kernel, prog
 	return err
 }
 
-// root writes the root's files as blocks.
-func (b *built) root(ctx context.Context, plan *root.Plan, up *uploader, temp string, rep Reporter) error {
-	f, err := source.TempFile(temp)
+// root writes the root's files as blocks. began is when reading the tree began.
+func (b *built) root(ctx context.Context, plan *root.Plan, up *uploader, o Options, began time.Time, rep Reporter) error {
+	f, err := source.TempFile(o.TempDir)
 	if err != nil {
 		return err
 	}
@@ -254,6 +280,19 @@ func (b *built) root(ctx context.Context, plan *root.Plan, up *uploader, temp st
 	if plan.DataSize() == 0 {
 		return fmt.Errorf("%w: no file has any content", source.ErrUnreadable)
 	}
+	remembered := known{o.CacheDir}
+	fingerprint, settled := plan.Fingerprint(began)
+	if settled {
+		raw, x := remembered.load(fingerprint)
+		data, err := up.reuse(ctx, "data", raw, x)
+		if err != nil {
+			return err
+		}
+		if data != nil {
+			b.files = append(b.files, data)
+			return nil
+		}
+	}
 	r := plan.Data(ctx)
 	defer r.Close()
 	data, err := up.file(ctx, "data", cut.Pages(r), index.CutPages)
@@ -261,6 +300,9 @@ func (b *built) root(ctx context.Context, plan *root.Plan, up *uploader, temp st
 		return err
 	}
 	b.files = append(b.files, data)
+	if settled {
+		remembered.save(fingerprint, data.index)
+	}
 	return nil
 }
 

@@ -356,6 +356,9 @@ func (b *breaking) Put(ctx context.Context, path string, body io.ReaderAt, size 
 }
 
 func (b *breaking) Replace(ctx context.Context, path string, data []byte, tag string) error {
+	if kind, _, _ := storepath.Parse(path); kind == storepath.KindMark {
+		return b.Store.Replace(ctx, path, data, tag)
+	}
 	if err := b.step(); err != nil {
 		return err
 	}

@@ -57,6 +57,10 @@ type Entry struct {
 	Contents Contents
 	Place    int64
 
+	// Stamp tells whether the content may be another one than before, where
+	// the source knows that without reading it.
+	Stamp Stamp
+
 	// First is the first of the names (in the order of the tree) that share
 	// this file, or nil if this is it.
 	First *Entry
@@ -68,6 +72,17 @@ type Entry struct {
 	inLayer  int32 // the layer that Inode is a number of
 	implied  bool  // a directory that nothing describes, but something lies in
 	gone     bool  // removed by a later layer
+}
+
+// Stamp identifies a file of a filesystem and the state that it is in: as long
+// as it is the same, so is the content, unless the file changed in the moment
+// of the change time. The zero Stamp says nothing.
+type Stamp struct {
+	Device, Inode uint64
+	ChangeSec     int64 // status change time, which nobody can set
+	ChangeNsec    int64
+	ModifySec     int64
+	ModifyNsec    int64
 }
 
 // Contents opens the contents of regular files. It is safe for concurrent

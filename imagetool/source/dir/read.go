@@ -157,6 +157,9 @@ func (r *reader) entry(dirfd int, name, path string, st *unix.Stat_t) (*source.E
 		e.Size = st.Size
 		if e.Size > 0 {
 			e.Contents, e.Place = r.files, r.files.add(path, st.Ino)
+			e.Stamp = source.Stamp{
+				Device: st.Dev, Inode: st.Ino, ChangeSec: st.Ctim.Sec, ChangeNsec: st.Ctim.Nsec, ModifySec: st.Mtim.Sec, ModifyNsec: st.Mtim.Nsec,
+			}
 		}
 	case source.TypeSymlink:
 		target, err := readLink(dirfd, name, st.Size)

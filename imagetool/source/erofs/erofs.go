@@ -27,12 +27,14 @@ type Options struct {
 	// Whiteouts has character devices 0:0 and the attribute overlay.opaque
 	// take away what is in layers below, as in overlayfs.
 	Whiteouts bool
+	// Devices are the further devices that contents lie on, in order.
+	Devices []io.ReaderAt
 }
 
 // Read adds the tree of the EROFS in r to b. r has to last as long as the
 // tree. Errors wrap ErrFeature or [source.ErrRefused], or are those of reading.
 func Read(ctx context.Context, b *source.Builder, r io.ReaderAt, o Options) error {
-	image, err := erofs.Open(r)
+	image, err := erofs.Open(r, erofs.WithExtraDevices(o.Devices...))
 	if errors.Is(err, erofs.ErrNotImplemented) {
 		return fmt.Errorf("%w: %w: unpack it with fsck.erofs --extract=DIRECTORY and push that directory", ErrFeature, err)
 	}
