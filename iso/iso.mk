@@ -28,6 +28,9 @@ $(BUILD)/initramfs.xz: $(BUILD)/iso $(BUILD)/preboot
 $(BUILD)/inetboot.iso: $(BUILD)/iso $(BUILD)/vmlinuz $(BUILD)/initramfs.xz
 	@$(BUILD)/iso media --kernel $(BUILD)/vmlinuz --initramfs $(BUILD)/initramfs.xz -o $@
 
+$(BUILD)/inetboot.efi: $(BUILD)/iso $(BUILD)/vmlinuz $(BUILD)/initramfs.xz
+	@$(BUILD)/iso efi --kernel $(BUILD)/vmlinuz --initramfs $(BUILD)/initramfs.xz -o $@
+
 .PHONY: iso
-iso: deps ## Build the boot media: build/inetboot.iso, build/vmlinuz, build/initramfs.xz
-	@$(MAKE) $(BUILD)/inetboot.iso
+iso: deps ## Build the boot media: build/inetboot.iso, build/inetboot.efi, build/vmlinuz, build/initramfs.xz
+	@$(MAKE) $(BUILD)/inetboot.iso $(BUILD)/inetboot.efi

@@ -35,7 +35,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newKernelCommand(), newInitramfsCommand(), newMediaCommand())
+	root.AddCommand(newKernelCommand(), newInitramfsCommand(), newMediaCommand(), newEFICommand())
 	root.SetArgs(args)
 	root.SetOut(out)
 	return root.ExecuteContext(ctx)
@@ -106,5 +106,27 @@ func newMediaCommand() *cobra.Command {
 	cmd.Flags().StringVar(&o.Kernel, "kernel", "build/vmlinuz", "the kernel")
 	cmd.Flags().StringVar(&o.Initramfs, "initramfs", "build/initramfs.xz", "the initramfs")
 	cmd.Flags().StringVarP(&o.Out, "output", "o", "inetboot.iso", "file to write")
+	return cmd
+}
+
+func newEFICommand() *cobra.Command {
+	var o media.Options
+	cmd := &cobra.Command{
+		Use:     "efi",
+		Short:   "Write the medium as one UEFI program",
+		Example: "  iso efi --kernel build/vmlinuz --initramfs build/initramfs.xz -o build/inetboot.efi",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			n, err := media.BuildEFI(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "iso: %9d  %s\n", n, o.Out)
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&o.Kernel, "kernel", "build/vmlinuz", "the kernel")
+	cmd.Flags().StringVar(&o.Initramfs, "initramfs", "build/initramfs.xz", "the initramfs")
+	cmd.Flags().StringVarP(&o.Out, "output", "o", "inetboot.efi", "file to write")
 	return cmd
 }
