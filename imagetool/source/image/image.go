@@ -4,6 +4,7 @@
 package image
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -27,6 +28,9 @@ func Is(name string) (bool, error) {
 		return false, err
 	}
 	defer f.Close()
+	if archive(f) {
+		return false, nil
+	}
 	kind, err := fstype.Probe(f, size)
 	if err != nil {
 		return false, fmt.Errorf("%w: %w", source.ErrUnreadable, err)
@@ -36,6 +40,22 @@ func Is(name string) (bool, error) {
 	}
 	_, err = partition.Read(f, size)
 	return err == nil || errors.Is(err, partition.ErrRefused), nil
+}
+
+// archive tells whether r begins as an archive or a compressed file. What
+// follows there can be anything, marks of filesystems too.
+func archive(r io.ReaderAt) bool {
+	var head [512]byte
+	n, _ := r.ReadAt(head[:], 0) // what cannot be read is none
+	for _, m := range []struct {
+		at   int
+		text string
+	}{{0, "\x1f\x8b"}, {0, "BZh"}, {0, "\xfd7zXZ\x00"}, {0, "\x28\xb5\x2f\xfd"}, {257, "ustar"}} {
+		if n >= m.at && bytes.HasPrefix(head[m.at:n], []byte(m.text)) {
+			return true
+		}
+	}
+	return false
 }
 
 // open returns the length of a block device, too.
