@@ -30,8 +30,8 @@ func Delegations(delegator []byte) ([]Delegation, error) {
 				return nil, fmt.Errorf("read the delegation to %s: %w: key %s: %w", r.Name, tuf.ErrFormat, Short(id), err)
 			}
 			key, ok := pub.(ed25519.PublicKey)
-			if !ok {
-				return nil, fmt.Errorf("read the delegation to %s: %w: key %s is a %T", r.Name, tuf.ErrFormat, Short(id), pub)
+			if !ok || len(key) != ed25519.PublicKeySize {
+				return nil, fmt.Errorf("read the delegation to %s: %w: key %s is a %T, or of a wrong length", r.Name, tuf.ErrFormat, Short(id), pub)
 			}
 			d.Keys = append(d.Keys, key)
 		}

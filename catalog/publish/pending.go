@@ -35,7 +35,18 @@ func ResumeRoot(data, old []byte) (*Root, error) {
 	if m.Signed.Version != r.Version() {
 		return nil, fmt.Errorf("the root that was begun has version %d, but the next one is %d: %w", m.Signed.Version, r.Version(), tuf.ErrMismatch)
 	}
+	for name, role := range m.Signed.Roles {
+		if role == nil {
+			return nil, fmt.Errorf("read the root: %w: the role %.40q is null", tuf.ErrFormat, name)
+		}
+	}
 	r.meta = m
+	for id := range m.Signed.Keys {
+		// A foreign key under a known id would not show in Changes.
+		if pub := r.Key(id); pub == nil || KeyID(pub) != id {
+			return nil, fmt.Errorf("read the root: %w: the key %.64q is not an ed25519 key of that id", tuf.ErrFormat, id)
+		}
+	}
 	good, err := r.verified(m.Signatures)
 	if err != nil {
 		return nil, err

@@ -86,7 +86,8 @@ func RootRole(data []byte, name string) (Role, error) {
 	return rootRole(m, name), nil
 }
 
-// Key returns the public key of an id, nil if the root does not have it.
+// Key returns the public key of an id, nil if the root does not have it or it is
+// no ed25519 key.
 func (r *Root) Key(id string) ed25519.PublicKey {
 	k := r.meta.Signed.Keys[id]
 	if k == nil {
@@ -97,6 +98,9 @@ func (r *Root) Key(id string) ed25519.PublicKey {
 		return nil
 	}
 	out, _ := pub.(ed25519.PublicKey)
+	if len(out) != ed25519.PublicKeySize {
+		return nil
+	}
 	return out
 }
 

@@ -68,7 +68,7 @@ func exitCode(err error) int {
 		{ExitDamaged, []error{verify.ErrDamaged, contents.ErrIndex, block.ErrFormat, digest.ErrMismatch}},
 		{ExitFull, []error{store.ErrFull, source.ErrNoRoom, unix.ENOSPC, unix.EDQUOT}},
 		{ExitExists, []error{push.ErrExists, push.ErrHasCatalog, keys.ErrExists}},
-		{ExitKey, []error{store.ErrUnauthorized, keys.ErrNoKey, keys.ErrNoPassphrase, keys.ErrAgent, keyfile.ErrOpen, keyfile.ErrFormat, keyfile.ErrEncrypted, keyfile.ErrPassphrase, publish.ErrTooFew, push.ErrSeal}},
+		{ExitKey, []error{store.ErrUnauthorized, errNoRoot, keys.ErrNoKey, keys.ErrNoPassphrase, keys.ErrAgent, keyfile.ErrOpen, keyfile.ErrFormat, keyfile.ErrEncrypted, keyfile.ErrPassphrase, publish.ErrTooFew, push.ErrSeal}},
 		{ExitTrust, []error{catalog.ErrSignature, catalog.ErrUnknownKey, catalog.ErrRollback, catalog.ErrExpired, catalog.ErrFormat, catalog.ErrMismatch}},
 		{ExitSource, []error{
 			source.ErrUnreadable, source.ErrRefused, source.ErrChanged, kernel.ErrNoKernel, kernel.ErrArch, kernel.ErrKexec, root.ErrTooLarge,

@@ -46,14 +46,25 @@ up to date from files (key export --root), each verified by the one before.`,
 	}
 	o.flags(c)
 	c.Flags().StringVarP(&o.out, "output", "o", "", "where the signed root goes (default: the first FILE)")
-	c.Flags().BoolVar(&o.offline, "offline", false, "sign only, without the store")
-	c.Flags().StringArrayVar(&o.roots, "root", nil, "newer root, for --offline; may be repeated")
+	o.offlineFlags(c)
 	return c
 }
 
-func (a *app) runKeySign(ctx context.Context, o *keySignOptions, files []string) error {
+func (o *keySignOptions) offlineFlags(c *cobra.Command) {
+	c.Flags().BoolVar(&o.offline, "offline", false, "without the store: compare with the root in the key folder, and publish nothing")
+	c.Flags().StringArrayVar(&o.roots, "root", nil, "newer root, for --offline; may be repeated")
+}
+
+func (o *keySignOptions) check() error {
 	if len(o.roots) > 0 && !o.offline {
 		return &usageError{errors.New("--root is for --offline; else the store says what its root is")}
+	}
+	return nil
+}
+
+func (a *app) runKeySign(ctx context.Context, o *keySignOptions, files []string) error {
+	if err := o.check(); err != nil {
+		return err
 	}
 	e, err := a.editOffline(ctx, &o.where)
 	if err != nil {
@@ -132,34 +143,46 @@ func readRoot(name string) ([]byte, error) {
 	return data, nil
 }
 
+type keyPendingOptions struct {
+	keySignOptions
+	drop bool
+}
+
 func (a *app) keyPendingCommand() *cobra.Command {
-	var w where
-	var drop bool
+	var o keyPendingOptions
 	c := &cobra.Command{
 		Use:   "pending [FILE]",
 		Short: "Show a root that waits for signatures, or drop it",
-		Long: `Pending says what a root that waits for signatures changes, and who has signed it.
-Without FILE it is the one in the key folder. --drop removes the file: the change is
-given up, unless others have copies.`,
-		Example: "  imagetool key pending\n  imagetool key pending --drop",
-		Args:    args(cobra.MaximumNArgs(1)),
-		RunE:    func(c *cobra.Command, files []string) error { return a.runKeyPending(c.Context(), &w, drop, files) },
+		Long: `Pending says what a root that waits for signatures changes, and who has signed it:
+look at it before you sign. Without FILE it is the one in the key folder. --drop
+removes the file: the change is given up, unless others have copies.
+
+With --offline it needs no store; see key sign.`,
+		Example: `  imagetool key pending
+  imagetool key pending --offline --root /media/stick/root.json /media/stick/pending-root.json
+  imagetool key pending --drop`,
+		Args: args(cobra.MaximumNArgs(1)),
+		RunE: func(c *cobra.Command, files []string) error { return a.runKeyPending(c.Context(), &o, files) },
 	}
-	w.flags(c)
-	c.Flags().BoolVar(&drop, "drop", false, "remove it")
+	o.flags(c)
+	o.offlineFlags(c)
+	c.Flags().BoolVar(&o.drop, "drop", false, "remove it")
 	return c
 }
 
-func (a *app) runKeyPending(ctx context.Context, w *where, drop bool, files []string) error {
-	if err := a.findKeys(w); err != nil {
+func (a *app) runKeyPending(ctx context.Context, o *keyPendingOptions, files []string) error {
+	if err := o.check(); err != nil {
 		return err
 	}
-	e := &editing{k: keys.New(keys.OpenRing(w.keys, keys.Options{}))}
+	if err := a.findKeys(&o.where); err != nil {
+		return err
+	}
+	e := &editing{k: keys.New(keys.OpenRing(o.keys, keys.Options{}))}
 	name := e.pending()
 	if len(files) > 0 {
 		name = files[0]
 	}
-	if drop {
+	if o.drop {
 		if err := os.Remove(name); err != nil {
 			return fmt.Errorf("drop the root that waits for signatures: %w", err)
 		}
@@ -173,13 +196,38 @@ func (a *app) runKeyPending(ctx context.Context, w *where, drop bool, files []st
 	if err != nil {
 		return err
 	}
-	c, err := a.newest(ctx, w)
+	was, err := a.rootBefore(ctx, o, e.k)
 	if err != nil {
 		return err
 	}
-	r, err := publish.ResumeRoot(data, c.Trusted().Root().Bytes())
+	r, err := publish.ResumeRoot(data, was)
 	if err != nil {
 		return err
 	}
 	return a.sayRoot(e, &push.NewRoot{Version: r.Version(), Changes: r.Changes(), Needs: r.Needs()}, name)
 }
+
+// rootBefore returns the root that a pending one follows.
+func (a *app) rootBefore(ctx context.Context, o *keyPendingOptions, k *keys.Folder) ([]byte, error) {
+	if !o.offline {
+		c, err := a.newest(ctx, &o.where)
+		if err != nil {
+			return nil, err
+		}
+		return c.Trusted().Root().Bytes(), nil
+	}
+	var err error
+	if k.Anchor, k.Root, err = keys.LoadRoot(rootFile(o.keys)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if err := followRoots(k, o.roots); err != nil {
+		return nil, err
+	}
+	if k.Root == nil {
+		return nil, fmt.Errorf("%w to compare with: name one with --root (imagetool key export --root)", errNoRoot)
+	}
+	return k.Root, nil
+}
+
+// errNoRoot is wrapped when there is nothing that a root could follow.
+var errNoRoot = errors.New("there is no root")
