@@ -78,10 +78,9 @@ func (i *Image) String() string {
 	return i.Manifest.Name + " " + i.Manifest.Version + " " + i.Manifest.Arch
 }
 
-// Files returns the kernel and the initrd.
-func (i *Image) Files() []digest.Blob {
-	return []digest.Blob{i.Manifest.Kernel.Blob, i.Manifest.Initrd}
-}
+// Files returns what is stored whole: the kernel, the initrd if there is one,
+// and what a hypervisor adds.
+func (i *Image) Files() []digest.Blob { return i.Manifest.Files() }
 
 // Blocks calls each for every block of the root, those of several places
 // several times, until it returns false.
