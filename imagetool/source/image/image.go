@@ -79,7 +79,12 @@ func Read(ctx context.Context, b *source.Builder, name string, o source.Options)
 		return err
 	}
 	b.OnClose(f)
-	err = read(ctx, b, f, size, o, true)
+	return readFile(ctx, b, f, size, name, o)
+}
+
+// readFile reads the image in the size bytes of f; name is for errors.
+func readFile(ctx context.Context, b *source.Builder, f *os.File, size int64, name string, o source.Options) error {
+	err := read(ctx, b, f, size, o, true)
 	switch {
 	case err == nil:
 		return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -17,7 +18,14 @@ import (
 
 func read(t *testing.T, name string) (*source.Tree, error) {
 	t.Helper()
-	tree, err := sourcetest.Build(func(b *source.Builder) error { return image.Read(context.Background(), b, name, source.Options{}) })
+	return readWith(t, name, image.Read)
+}
+
+func readWith(t *testing.T, name string, reader source.Reader) (*source.Tree, error) {
+	t.Helper()
+	tree, err := sourcetest.Build(func(b *source.Builder) error {
+		return reader(context.Background(), b, name, source.Options{TempDir: t.TempDir()})
+	})
 	if err == nil {
 		t.Cleanup(func() { _ = tree.Close() })
 	}
@@ -72,6 +80,38 @@ func TestKinds(t *testing.T) {
 	for _, name := range []string{"tar", "gzip", "xz", "zstd", "bzip2"} {
 		if is, err := image.Is(file(name)); is || err != nil {
 			t.Errorf("Is(%s) = %v, %v; want false", name, is, err)
+		}
+	}
+	for name, args := range map[string][]string{"gzip": {"-1"}, "xz": {"-0"}, "zstd": {"-q"}, "bzip2": {"-1"}} {
+		for _, kind := range []string{"ext4", "qcow2", "tar"} {
+			packed := file(kind + "." + name)
+			data, err := exec.Command(sourcetest.Tool(t, name), append(args, "--stdout", file(kind))...).Output()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(packed, data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			is, err := image.IsCompressed(packed)
+			if err != nil || is != (kind != "tar") {
+				t.Errorf("IsCompressed(%s in %s) = %v, %v", kind, name, is, err)
+			}
+			if !is {
+				continue
+			}
+			tree, err := readWith(t, packed, image.ReadCompressed)
+			if err != nil {
+				t.Errorf("%s in %s: %v", kind, name, err)
+				continue
+			}
+			if got, err := tree.ReadFile("usr/bin/program", 1<<20); err != nil || len(got) != 15000 {
+				t.Errorf("%s in %s: %d bytes, %v; want 15000", kind, name, len(got), err)
+			}
+		}
+	}
+	for _, name := range []string{"ext4", "tar", "gzip", "xz"} { // the latter are cut off
+		if is, err := image.IsCompressed(file(name)); is || err != nil {
+			t.Errorf("IsCompressed(%s) = %v, %v; want false", name, is, err)
 		}
 	}
 	for name, want := range map[string]error{"vmdk": filesystem.ErrUnsupported, "twice": filesystem.ErrUnsupported, "no": os.ErrNotExist} {

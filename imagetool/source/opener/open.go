@@ -79,6 +79,12 @@ func read(ctx context.Context, b *source.Builder, name string, o Options) error 
 		if is {
 			return image.Read(ctx, b, name, o.Options)
 		}
+		if is, err = image.IsCompressed(name); err != nil {
+			return err
+		}
+		if is {
+			return image.ReadCompressed(ctx, b, name, o.Options)
+		}
 	}
 	return readTar(ctx, b, name, o)
 }
