@@ -410,3 +410,25 @@ func TestPushesAndGCAtOnce(t *testing.T) {
 		})
 	}
 }
+
+// What a publisher of a prefix has listed is removed from that list.
+func TestRmOfAPublisher(t *testing.T) {
+	c := newTool(t)
+	url, tokenFile, _ := testtree.Server(t)
+	program := testtree.Program(t)
+	c.run(command.ExitOK, "init", "--no-passphrase", "--to", url, "--token-file", tokenFile)
+	c.run(command.ExitOK, "key", "new", "erin", "--no-passphrase")
+	c.run(command.ExitOK, "publisher", "add", "erin", "--prefix", "erin-", "--key", "erin")
+	src := testtree.New(t, 1)
+	c.run(command.ExitOK, "push", src, "--name", "erin-os", "--version", "1", "--blockfs", program)
+	c.run(command.ExitOK, "push", src, "--name", "test", "--version", "1", "--blockfs", program)
+	out, _ := c.run(command.ExitOK, "rm", "erin-os")
+	if !strings.Contains(out, "erin-os/1/amd64 removed") {
+		t.Errorf("rm says %q", out)
+	}
+	if out, _ = c.run(command.ExitOK, "ls"); !strings.Contains(out, "1 images") || strings.Contains(out, "erin-os") {
+		t.Errorf("ls = %s", out)
+	}
+	c.run(command.ExitOK, "gc", "--grace", "0s")
+	c.run(command.ExitOK, "verify")
+}

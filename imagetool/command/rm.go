@@ -42,9 +42,22 @@ func (a *app) runRm(ctx context.Context, o *rmOptions, specs []string) error {
 	if err != nil {
 		return err
 	}
-	var removed, entries, paths []string
-	version, err := push.Publish(ctx, st, k, 0, func(e *push.Edition) error {
-		removed, entries, paths = nil, nil, nil
+	cat, _, err := push.Load(ctx, st, k.Anchor)
+	if err != nil {
+		return err
+	}
+	names, err := cat.Names(ctx)
+	if err != nil {
+		return err
+	}
+	found, err := findImages(names, specs[0])
+	if err != nil {
+		return err
+	}
+	var removed, entries, entriesLeft, paths []string
+	// The list that the first of them is in; those of others are refused.
+	version, err := push.PublishTarget(ctx, st, k, 0, found[0], func(e *push.Edition) error {
+		removed, entries, entriesLeft, paths = nil, nil, nil, nil
 		names, err := e.Old.Names(ctx)
 		if err != nil {
 			return err
@@ -69,14 +82,15 @@ func (a *app) runRm(ctx context.Context, o *rmOptions, specs []string) error {
 			paths = append(paths, storepath.Target(name, b.SHA256))
 			e.RemoveTarget(name)
 		}
+		if e.Delegated() {
+			entriesLeft = entriesOfAll(e.Menu.Entries, removed)
+			return dry(o.dry)
+		}
 		e.Menu.Entries = withoutImages(e.Menu.Entries, removed, &entries)
 		if e.Menu.Default != "" && e.Menu.Find(e.Menu.Default) == nil {
 			e.Menu.Default = firstEntry(e.Menu.Entries)
 		}
-		if o.dry {
-			return push.ErrUnchanged
-		}
-		return nil
+		return dry(o.dry)
 	})
 	if err != nil && !o.dry {
 		return err
@@ -102,10 +116,29 @@ func (a *app) runRm(ctx context.Context, o *rmOptions, specs []string) error {
 	for _, id := range entries {
 		a.say("menu entry %s %s", id, done)
 	}
+	for _, id := range entriesLeft {
+		a.say("menu entry %s stays until the publishers of the menu remove it: imagetool menu rm %s", id, id)
+	}
 	if !o.dry {
 		a.say("Catalog version %d. Their files stay until imagetool gc removes them.", version)
 	}
 	return nil
+}
+
+// dry ends an edit that is only tried out.
+func dry(is bool) error {
+	if is {
+		return push.ErrUnchanged
+	}
+	return nil
+}
+
+// entriesOfAll returns the ids of the entries that boot one of images.
+func entriesOfAll(entries []catalog.Entry, images []string) (ids []string) {
+	for _, i := range images {
+		ids = entriesOf(entries, i, ids)
+	}
+	return ids
 }
 
 // withoutImages returns entries without those that boot one of images, and

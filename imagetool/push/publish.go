@@ -126,12 +126,12 @@ var ErrUnchanged = errors.New("nothing to change")
 // When another publisher was faster, it reads the new catalog and edits that.
 // It returns the catalog's version.
 func Publish(ctx context.Context, st store.Store, k *keys.Folder, lifetime time.Duration, edit func(*Edition) error) (version uint64, err error) {
-	return publishTarget(ctx, st, k, lifetime, "", edit)
+	return PublishTarget(ctx, st, k, lifetime, "", edit)
 }
 
-// publishTarget is Publish for a change of one target, which a delegated role
+// PublishTarget is Publish for a change of one target, which a delegated role
 // may list whose keys are at hand.
-func publishTarget(ctx context.Context, st store.Store, k *keys.Folder, lifetime time.Duration, target string, edit func(*Edition) error) (version uint64, err error) {
+func PublishTarget(ctx context.Context, st store.Store, k *keys.Folder, lifetime time.Duration, target string, edit func(*Edition) error) (version uint64, err error) {
 	err = retry(ctx, st, func(again bool) error {
 		version, err = publishOnce(ctx, st, k, lifetime, target, again, edit)
 		return err
