@@ -8,8 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/inetboot/inetboot/catalog"
 	"github.com/inetboot/inetboot/catalog/publish"
-	"github.com/inetboot/inetboot/imagetool/push"
 )
 
 // completionPatience is how long a shell waits for what only the store knows.
@@ -31,15 +31,18 @@ func (a *app) complete(root *cobra.Command) {
 		"publisher add":  first(a.publisherNames),
 		"publisher rm":   first(a.publisherNames),
 		"mirrors remove": a.mirrorURLs,
+		"diff":           a.imageNames,
+		"menu mv":        first(a.entryNames),
+		"menu rm":        a.entryNames,
+		"menu set":       first(a.entryNames),
+		"mount":          first(a.imageNames),
+		"pull":           first(a.imageNames),
+		"rm":             a.imageNames,
+		"show":           first(a.imageNames),
+		"verify":         a.imageNames,
 		"trace add":      first(a.imageNames),
 		"trace show":     first(a.imageNames),
 		"trace rm":       first(a.imageNames),
-		"show":           first(a.imageNames),
-		"pull":           first(a.imageNames),
-		"mount":          first(a.imageNames),
-		"diff":           a.imageNames,
-		"rm":             a.imageNames,
-		"verify":         a.imageNames,
 	}
 	var walk func(c *cobra.Command)
 	walk = func(c *cobra.Command) {
@@ -74,13 +77,18 @@ func (a *app) completeFlags(c *cobra.Command) {
 	dirs := func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return nil, cobra.ShellCompDirectiveFilterDirs
 	}
-	keys := func(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
-		ctx, cancel := context.WithTimeout(c.Context(), completionPatience)
-		defer cancel()
-		return a.keyNames(ctx, whereOf(c), nil), cobra.ShellCompDirectiveDefault // public keys are in files
+	value := func(f candidates, directive cobra.ShellCompDirective) cobra.CompletionFunc {
+		return func(c *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+			ctx, cancel := context.WithTimeout(c.Context(), completionPatience)
+			defer cancel()
+			return f(ctx, whereOf(c), nil), directive
+		}
 	}
+	keys := value(a.keyNames, cobra.ShellCompDirectiveDefault) // public keys are in files
+	entries := value(a.entryNames, cobra.ShellCompDirectiveNoFileComp)
 	for name, f := range map[string]cobra.CompletionFunc{
 		"keys": dirs, "to": dirs, "tmp": dirs, "add": keys, "remove": keys, "key": keys,
+		"image": value(a.imageNames, cobra.ShellCompDirectiveNoFileComp), "parent": entries, "before": entries, "after": entries, "with": entries,
 		"arch": cobra.FixedCompletions([]string{"amd64", "arm64"}, cobra.ShellCompDirectiveNoFileComp),
 	} {
 		if c.LocalNonPersistentFlags().Lookup(name) != nil {
@@ -169,12 +177,29 @@ func (a *app) mirrorURLs(ctx context.Context, w *where, _ []string) []string {
 	return out
 }
 
-func (a *app) imageNames(ctx context.Context, w *where, _ []string) []string {
-	st, anchor, err := a.loadAnchor(w)
+func (a *app) entryNames(ctx context.Context, w *where, _ []string) []string {
+	c, err := a.newest(ctx, w)
 	if err != nil {
 		return nil
 	}
-	c, _, err := push.Load(ctx, st, anchor)
+	menu, err := c.Menu(ctx)
+	if err != nil {
+		return nil
+	}
+	var out []string
+	var walk func(entries []catalog.Entry)
+	walk = func(entries []catalog.Entry) {
+		for _, e := range entries {
+			out = append(out, e.ID)
+			walk(e.Entries)
+		}
+	}
+	walk(menu.Entries)
+	return out
+}
+
+func (a *app) imageNames(ctx context.Context, w *where, _ []string) []string {
+	c, err := a.newest(ctx, w)
 	if err != nil {
 		return nil
 	}

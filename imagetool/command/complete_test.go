@@ -50,6 +50,8 @@ func TestCompletion(t *testing.T) {
 		{line: "imagetool key passphrase root ", want: []string{}},
 		{line: "imagetool publisher rm ", want: []string{"erin"}},
 		{line: "imagetool mirrors remove h", want: []string{"https://m.example.org/a"}},
+		{line: "imagetool menu rm ", want: []string{"local-disk", "poweroff", "reboot"}},
+		{line: "imagetool menu mv reboot --before p", want: []string{"poweroff"}},
 		{line: "imagetool push --arch a", want: []string{"amd64", "arm64"}},
 		{line: "imagetool push --na", has: []string{"--name"}, not: []string{"--keys"}},
 		{line: "imagetool ls ", not: []string{"complete_test.go"}},

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/inetboot/inetboot/imagetool/command"
+	"github.com/inetboot/inetboot/imagetool/testtree"
 )
 
 // rootOf returns what a command says about a root.
@@ -156,12 +157,10 @@ func TestInterruptedRoot(t *testing.T) {
 	c := newTool(t)
 	store := filepath.Join(t.TempDir(), "store")
 	c.run(command.ExitOK, "init", "--no-passphrase", "--to", store)
-	_, bobPub := c.person("bob")
 	held := filepath.Join(t.TempDir(), "held")
 	c.run(command.ExitOK, "key", "new", "targets-2", "--no-passphrase")
 	c.root("key", "rotate", "targets", "--add", "targets-2", "--remove", "targets", "--hold")
 	c.root("key", "rotate", "snapshot", "timestamp", "--no-passphrase", "--hold", "-o", held)
-	_ = bobPub
 	// The root alone gets into the store: a copy of it is signed elsewhere.
 	twin := newTool(t)
 	if err := os.MkdirAll(filepath.Dir(twin.config), 0o700); err != nil {
@@ -196,7 +195,8 @@ func TestInterruptedRoot(t *testing.T) {
 // A publisher's list is signed anew when its keys change.
 func TestPublisherKeys(t *testing.T) {
 	c := newTool(t)
-	c.run(command.ExitOK, "init", "--no-passphrase", "--to", filepath.Join(t.TempDir(), "store"))
+	store := filepath.Join(t.TempDir(), "store")
+	c.run(command.ExitOK, "init", "--no-passphrase", "--to", store)
 	erin, erinPub := c.person("erin")
 	_, otherPub := c.person("other")
 	c.run(command.ExitOK, "publisher", "add", "erin", "--prefix", "erin-", "--key", erinPub)
@@ -221,6 +221,17 @@ func TestPublisherKeys(t *testing.T) {
 	if out, _ := c.run(command.ExitOK, "key", "list"); !strings.Contains(out, "erin ") || !strings.Contains(out, "elsewhere") {
 		t.Errorf("key list = %q", out)
 	}
+	// Erin's key is for her names; and a store of files needs somebody who signs
+	// the snapshot.
+	root := filepath.Join(t.TempDir(), "root.json")
+	c.run(command.ExitOK, "key", "export", "--root", "-o", root)
+	copyFile(t, root, filepath.Join(filepath.Dir(erin.config), "keys", "root.json"))
+	src, program := testtree.New(t, 1), testtree.Program(t)
+	for name, want := range map[string]string{"other": "the keys of targets are needed", "erin-desk": "snapshot"} {
+		if _, errs := erin.run(command.ExitKey, "push", src, "--name", name, "--version", "1", "--blockfs", program, "--to", store); !strings.Contains(errs, want) {
+			t.Errorf("Erin pushes %s: %q; want %q in it", name, errs, want)
+		}
+	}
 	c.run(command.ExitOK, "publisher", "rm", "erin")
-	_ = erin
+	c.run(command.ExitUsage, "publisher", "rm", "erin")
 }

@@ -40,8 +40,7 @@ func TestJSON(t *testing.T) {
 	dir := t.TempDir()
 	src, program := testtree.New(t, 1), testtree.Program(t)
 	pub, iso := filepath.Join(dir, "erin.pub"), filepath.Join(dir, "site.cpio")
-	erin, erinPub := c.person("erin")
-	_ = erin
+	_, erinPub := c.person("erin")
 	for _, args := range [][]string{
 		{"init", "--no-passphrase", "--to", filepath.Join(dir, "store")},
 		{"push", src, "--name", "test", "--version", "1", "--blockfs", program},
