@@ -2,12 +2,16 @@ package catalog_test
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"crypto/sha512"
 	"errors"
 	"maps"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"github.com/inetboot/inetboot/catalog"
 	"github.com/inetboot/inetboot/catalog/catalogtest"
@@ -102,6 +106,37 @@ func TestOpen(t *testing.T) {
 	newer := repo.Open(t).Trusted()
 	if _, err := catalog.Open(ctx, src, anchor, catalog.Options{Now: now, Floor: newer}); !errors.Is(err, catalog.ErrRollback) {
 		t.Errorf("Open() below the floor = %v; want ErrRollback", err)
+	}
+}
+
+// Each hash that is listed has to be right, and SHA-256 has to be one of them.
+func TestHashes(t *testing.T) {
+	content := []byte("content")
+	sum256, sum512 := sha256.Sum256(content), sha512.Sum512(content)
+	for _, tc := range []struct {
+		name   string
+		hashes metadata.Hashes
+		want   error
+	}{
+		{"sha256", metadata.Hashes{"sha256": sum256[:]}, nil},
+		{"both", metadata.Hashes{"sha256": sum256[:], "sha512": sum512[:]}, nil},
+		{"sha512 wrong", metadata.Hashes{"sha256": sum256[:], "sha512": sum512[1:]}, catalog.ErrMismatch},
+		{"one that is not known", metadata.Hashes{"sha256": sum256[:], "sha3": sum256[:]}, catalog.ErrMismatch},
+		{"sha512 alone", metadata.Hashes{"sha512": sum512[:]}, catalog.ErrFormat},
+	} {
+		repo := catalogtest.New(t, catalogtest.Options{Now: now})
+		repo.Publish(t, map[string][]byte{catalog.MenuName: content})
+		repo.EditTargets(t, func(m *metadata.TargetsType) { m.Targets[catalog.MenuName].Hashes = tc.hashes })
+		_, err := repo.Open(t).Menu(t.Context())
+		if tc.want == nil {
+			tc.want = catalog.ErrFormat // it is no menu, but it was read
+			if err != nil && !strings.Contains(err.Error(), "the menu") {
+				t.Errorf("%s: %v", tc.name, err)
+			}
+		}
+		if !errors.Is(err, tc.want) {
+			t.Errorf("%s: %v; want %v", tc.name, err, tc.want)
+		}
 	}
 }
 

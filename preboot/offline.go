@@ -88,17 +88,20 @@ func (s *session) readCached(ctx context.Context) *tuf.Trusted {
 	return c.set
 }
 
-// floor returns what a catalog must not be older than.
+// floor returns what a catalog must not be older than: the newest of what the
+// cache has and what was read since the start.
 func (s *session) floor(ctx context.Context) *tuf.Trusted {
-	cached := s.readCached(ctx)
-	if s.store == nil {
-		return cached
+	seen := []*tuf.Trusted{s.readCached(ctx), s.seen}
+	if s.store != nil {
+		seen = append(seen, s.store.catalog.Trusted())
 	}
-	seen := s.store.catalog.Trusted()
-	if cached != nil && seen.NotOlder(cached) != nil {
-		return cached
+	var newest *tuf.Trusted
+	for _, t := range seen {
+		if newest == nil || t != nil && newest.NotOlder(t) != nil {
+			newest = t
+		}
 	}
-	return seen
+	return newest
 }
 
 // checkFloor refuses to go on from a catalog that is older than the cache's.
@@ -165,7 +168,7 @@ func (s *session) openCached(ctx context.Context, why error) bool {
 	case <-time.After(searchPatience):
 	case <-ctx.Done():
 	}
-	if s.readCached(ctx) == nil {
+	if set := s.readCached(ctx); set == nil || set.Snapshot() == nil {
 		return false
 	}
 	st, err := s.loadCached(ctx, why)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/catalog/tuf"
 	"github.com/inetboot/inetboot/internal/mirror"
 	"github.com/inetboot/inetboot/preboot/cache"
 	"github.com/inetboot/inetboot/preboot/console"
@@ -40,7 +41,8 @@ type session struct {
 
 	cache  *cache.Search // nil: no cache is wanted
 	cached cachedCatalog
-	quiet  atomic.Bool // the network is looked for behind a menu
+	seen   *tuf.Trusted // what a catalog that was refused had verified before
+	quiet  atomic.Bool  // the network is looked for behind a menu
 
 	cacheShown bool // the menu knows what has become of the search for the cache
 }
@@ -205,6 +207,9 @@ func (s *session) load(ctx context.Context, client *mirror.Client) (*store, erro
 	src := s.newSource(client)
 	c, err := catalog.Open(ctx, src, s.set.Anchor, catalog.Options{Now: time.Now(), Floor: s.floor(ctx)})
 	if err != nil {
+		if seen := tuf.Seen(err); seen != nil {
+			s.seen = seen
+		}
 		return nil, part("catalog", err)
 	}
 	s.useMirrors(ctx, client, c)

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
 	"github.com/inetboot/inetboot/catalog"
 	"github.com/inetboot/inetboot/catalog/publish"
 	"github.com/inetboot/inetboot/catalog/tuf"
@@ -106,6 +108,25 @@ func (r *Repo) Publish(t testing.TB, targets map[string][]byte) {
 // PublishAt is Publish with a time of its own.
 func (r *Repo) PublishAt(t testing.TB, targets map[string][]byte, now time.Time) {
 	t.Helper()
+	r.change(t, now, func(list *publish.Targets) {
+		for _, n := range list.Names() {
+			list.Remove(n)
+		}
+		for name, data := range targets {
+			list.Set(name, data)
+			r.Files[storepath.Target(name, digest.Of(data))] = data
+		}
+	})
+}
+
+// EditTargets publishes what edit makes of the list of targets.
+func (r *Repo) EditTargets(t testing.TB, edit func(*metadata.TargetsType)) {
+	t.Helper()
+	r.change(t, r.now(), func(list *publish.Targets) { edit(list.Metadata()) })
+}
+
+func (r *Repo) change(t testing.TB, now time.Time, edit func(*publish.Targets)) {
+	t.Helper()
 	role, err := publish.RootRole(r.root, tuf.RoleTargets)
 	if err != nil {
 		t.Fatal(err)
@@ -120,14 +141,8 @@ func (r *Repo) PublishAt(t testing.TB, targets map[string][]byte, now time.Time)
 		if list, err = publish.NextTargets(role, old.Targets().Bytes()); err != nil {
 			t.Fatal(err)
 		}
-		for _, n := range list.Names() {
-			list.Remove(n)
-		}
 	}
-	for name, data := range targets {
-		list.Set(name, data)
-		r.Files[storepath.Target(name, digest.Of(data))] = data
-	}
+	edit(list)
 	data, err := list.Sign(t.Context(), now, 0, r.signers)
 	if err != nil {
 		t.Fatal(err)

@@ -50,6 +50,10 @@ func (t *Targets) Has(name string) bool { return t.meta.Signed.Targets[name] != 
 // Names returns the names of the targets, sorted.
 func (t *Targets) Names() []string { return slices.Sorted(maps.Keys(t.meta.Signed.Targets)) }
 
+// Metadata returns what will be signed, for changing it in ways that have no
+// method.
+func (t *Targets) Metadata() *metadata.TargetsType { return &t.meta.Signed }
+
 // Set lists data under a name.
 func (t *Targets) Set(name string, data []byte) {
 	sum := sha256.Sum256(data)

@@ -90,41 +90,75 @@ func Update(ctx context.Context, anchor *Anchor, src Source, o Options) (*Truste
 	if o.Floor != nil {
 		t.old = o.Floor.From(nil)
 	}
-	if err := t.updateRoot(ctx, anchor); err != nil {
-		return nil, err
-	}
-	if err := t.Root().expired(t.now); err != nil {
-		return nil, err
-	}
-	if err := t.updateTimestamp(ctx); err != nil {
-		return nil, err
-	}
-	if err := t.updateSnapshot(ctx); err != nil {
-		return nil, err
-	}
-	if _, err := t.load(ctx, RoleTargets, t.Root().roles[RoleTargets]); err != nil {
-		return nil, err
+	if err := t.update(ctx, anchor); err != nil {
+		return nil, &updateError{err: err, seen: t}
 	}
 	return t, nil
 }
 
-// Floor reads metadata that was trusted before, such as a cache's, as far as
-// it can be verified: rollbacks are found by comparing with it (sections 5.4.3
-// and 5.5.5). Nothing in it is judged by the clock. Without a snapshot, which
-// is then nil, the timestamp is a floor of its own. The error wraps
-// fs.ErrNotExist if there is nothing.
-func Floor(ctx context.Context, anchor *Anchor, src Source) (*Trusted, error) {
-	t := &Trusted{src: src, old: &Trusted{}, roles: make(map[string]*Targets)}
+func (t *Trusted) update(ctx context.Context, anchor *Anchor) error {
 	if err := t.updateRoot(ctx, anchor); err != nil {
-		return nil, err
+		return err
+	}
+	if err := t.Root().expired(t.now); err != nil {
+		return err
 	}
 	if err := t.updateTimestamp(ctx); err != nil {
+		return err
+	}
+	if err := t.updateSnapshot(ctx); err != nil {
+		return err
+	}
+	_, err := t.load(ctx, RoleTargets, t.Root().roles[RoleTargets])
+	return err
+}
+
+// updateError is an update that failed, and what was verified before it did.
+type updateError struct {
+	err  error
+	seen *Trusted
+}
+
+func (e *updateError) Error() string { return e.err.Error() }
+func (e *updateError) Unwrap() error { return e.err }
+
+// Seen returns what an update that ended with err had verified until then, as
+// a floor for the next one: whoever has seen a newer timestamp does not go back
+// to an older one because the rest of the new catalog was wrong. It is nil if
+// there is nothing.
+func Seen(err error) *Trusted {
+	var u *updateError
+	if !errors.As(err, &u) || len(u.seen.roots) == 0 {
+		return nil
+	}
+	// What the update did not come to stays as it was.
+	t := u.seen.From(nil)
+	if t.timestamp == nil {
+		t.timestamp = u.seen.old.timestamp
+	}
+	if t.snapshot == nil {
+		t.snapshot = u.seen.old.snapshot
+	}
+	return t
+}
+
+// Floor reads metadata that was trusted before, such as a cache's, as far as
+// it can be verified: rollbacks are found by comparing with it (sections 5.4.3
+// and 5.5.5). Nothing in it is judged by the clock. It may lack everything but
+// roots; the error says why, and wraps fs.ErrNotExist if it just is not there.
+func Floor(ctx context.Context, anchor *Anchor, src Source) (*Trusted, error) {
+	t := &Trusted{src: src, old: &Trusted{}, roles: make(map[string]*Targets)}
+	err := t.updateRoot(ctx, anchor)
+	if len(t.roots) == 0 {
 		return nil, err
 	}
-	if err := t.updateSnapshot(ctx); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return t, err
+	if err == nil {
+		err = t.updateTimestamp(ctx)
 	}
-	return t, nil
+	if err == nil {
+		err = t.updateSnapshot(ctx)
+	}
+	return t, err
 }
 
 // updateRoot follows the chain of roots (section 5.3).

@@ -12,7 +12,7 @@ import (
 // Root returns the newest root.
 func (t *Trusted) Root() *Root { return t.roots[len(t.roots)-1] }
 
-// Timestamp returns the timestamp.
+// Timestamp returns the timestamp, nil if a floor has none.
 func (t *Trusted) Timestamp() *Timestamp { return t.timestamp }
 
 // Snapshot returns the snapshot, nil if a floor has none.
@@ -57,7 +57,10 @@ func (t *Trusted) NotOlder(floor *Trusted) error {
 		return rollback(RoleRoot, have, seen)
 	}
 	old, by := floor.timestamp, t.Root().roles[RoleTimestamp]
-	if by.verify(&old.document) == nil {
+	if old != nil && by.verify(&old.document) == nil {
+		if t.timestamp == nil {
+			return rollback(RoleTimestamp, 0, old.version)
+		}
 		if have, seen := t.timestamp.version, old.version; have < seen {
 			return rollback(RoleTimestamp, have, seen)
 		}
@@ -67,6 +70,9 @@ func (t *Trusted) NotOlder(floor *Trusted) error {
 	}
 	by = t.Root().roles[RoleSnapshot]
 	if floor.snapshot != nil && by.verify(&floor.snapshot.document) == nil {
+		if t.snapshot == nil {
+			return rollback(RoleSnapshot, 0, floor.snapshot.version)
+		}
 		return t.snapshot.notOlder(floor.snapshot)
 	}
 	return nil
@@ -98,7 +104,10 @@ func (t *Trusted) Files() []File {
 	if t.snapshot != nil {
 		out = append(out, File{storepath.RoleMetadata(RoleSnapshot, t.snapshot.version), t.snapshot.data})
 	}
-	return append(out, File{storepath.Timestamp, t.timestamp.data})
+	if t.timestamp != nil {
+		out = append(out, File{storepath.Timestamp, t.timestamp.data})
+	}
+	return out
 }
 
 // visit is a role that may list a target, and who says so.
