@@ -618,7 +618,7 @@ func (s *scenario) after(role string) {
 // TestDifferential runs this client and go-tuf's updater, each with what it
 // has kept, through the same repositories.
 func TestDifferential(t *testing.T) {
-	n := 2000
+	n := 1200
 	if testing.Short() {
 		n = 300
 	}

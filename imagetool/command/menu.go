@@ -136,7 +136,7 @@ func (a *app) changeMenu(ctx context.Context, w *where, change func(*push.Editio
 			return nil
 		}
 	case err != nil:
-		return err
+		return a.keepPending(w.keys, err)
 	}
 	if a.json {
 		return a.writeJSON(map[string]any{"catalog": version, "menu": after})

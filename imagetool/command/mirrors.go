@@ -337,7 +337,7 @@ func (a *app) editMirrors(ctx context.Context, w *where, edit func([]catalog.Mir
 	})
 	unchanged := errors.Is(err, push.ErrUnchanged)
 	if err != nil && !unchanged {
-		return err
+		return a.keepPending(w.keys, err)
 	}
 	if a.json {
 		return a.writeJSON(map[string]any{"catalog": version, "unchanged": unchanged, "mirrors": append([]catalog.Mirror{}, list...)})

@@ -99,7 +99,7 @@ func (a *app) runPublisherAdd(ctx context.Context, o *publisherOptions, name str
 func (a *app) delegate(ctx context.Context, e *editing, d publish.Delegation) error {
 	version, err := push.Delegate(ctx, e.st, e.k, d)
 	if err != nil {
-		return err
+		return a.keepPending(e.k.Dir, err)
 	}
 	p := publisherOf(d)
 	if a.json {
@@ -166,7 +166,7 @@ func (a *app) runPublisherRm(ctx context.Context, w *where, name string) error {
 		return nil
 	})
 	if err != nil {
-		return err
+		return a.keepPending(w.keys, err)
 	}
 	if a.json {
 		return a.writeJSON(map[string]any{"catalog": version, "removed": name})

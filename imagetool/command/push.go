@@ -173,7 +173,7 @@ func (a *app) runPush(ctx context.Context, o *pushOptions) error {
 	defer rep.End()
 	res, err := push.Push(ctx, st, k, o.Options, rep)
 	if err != nil {
-		return err
+		return a.keepPending(o.keys, err)
 	}
 	if a.json {
 		return a.writeJSON(res)

@@ -93,7 +93,7 @@ func (a *app) runRm(ctx context.Context, o *rmOptions, specs []string) error {
 		return dry(o.dry)
 	})
 	if err != nil && !o.dry {
-		return err
+		return a.keepPending(o.keys, err)
 	}
 	if o.dry && version != 0 {
 		return fmt.Errorf("a dry run published version %d", version)

@@ -2,6 +2,7 @@ package push
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -64,6 +65,10 @@ func delegateOnce(ctx context.Context, st store.Store, k *keys.Folder, d publish
 		return 0, err
 	}
 	s := &submission{st: st, k: k, old: old, tag: tag, now: time.Now(), again: again, roles: make(map[string]role)}
+	data, err := t.Sign(ctx, s.now, 0, k.Signers())
+	if errors.Is(err, publish.ErrTooFew) {
+		return 0, s.hold(ctx, t.Role(), data, err)
+	}
 	if err := s.list(ctx, t); err != nil {
 		return 0, err
 	}
@@ -138,6 +143,16 @@ func roleFor(old *catalog.Catalog, k *keys.Folder, target string) (publish.Role,
 			return r, nil
 		}
 	}
+	// Others have to sign, too.
+	if len(k.Signers().For(top.KeyIDs)) > 0 {
+		return top, nil
+	}
+	for _, d := range all {
+		covers := slices.ContainsFunc(d.Paths, func(p string) bool { return tuf.Match(p, target) })
+		if r := d.Role(); covers && len(k.Signers().For(r.KeyIDs)) > 0 {
+			return r, nil
+		}
+	}
 	return top, nil
 }
 
@@ -168,7 +183,7 @@ func ready(ctx context.Context, st store.Store, old *catalog.Catalog, k *keys.Fo
 	if err != nil {
 		return err
 	}
-	if !k.Signers().Suffice(r) {
+	if len(k.Signers().For(r.KeyIDs)) == 0 {
 		return fmt.Errorf("%w for %s: %d of the keys of %s are needed, or those of a publisher of that name (see imagetool key list)", publish.ErrTooFew, target, r.Threshold, r.Name)
 	}
 	ids := r.KeyIDs

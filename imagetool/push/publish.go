@@ -218,11 +218,14 @@ func publishOnce(ctx context.Context, st store.Store, k *keys.Folder, lifetime t
 		e.Targets.Skip(skip)
 	}
 	now := time.Now()
+	s := &submission{st: st, k: k, old: old, tag: tag, now: now, lifetime: lifetime, again: again, targets: e.targets}
 	data, err := e.Targets.Sign(ctx, now, lifetime, k.Signers())
+	if errors.Is(err, publish.ErrTooFew) {
+		return 0, s.hold(ctx, e.Targets.Role(), data, err)
+	}
 	if err != nil {
 		return 0, err
 	}
-	s := &submission{st: st, k: k, old: old, tag: tag, now: now, lifetime: lifetime, again: again, targets: e.targets}
 	s.roles = map[string]role{e.Targets.Role().Name: {e.Targets.Version(), data}}
 	return s.submit(ctx)
 }
@@ -300,10 +303,8 @@ func (s *submission) submit(ctx context.Context) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	for name, data := range s.targets {
-		if err := s.st.Put(ctx, storepath.Target(name, digest.Of(data)), bytes.NewReader(data), int64(len(data))); err != nil {
-			return 0, err
-		}
+	if err := s.putTargets(ctx); err != nil {
+		return 0, err
 	}
 	if !ours {
 		return s.online(ctx)
@@ -338,6 +339,16 @@ func (s *submission) submit(ctx context.Context) (uint64, error) {
 		}
 	}
 	return uint64(sealed.SnapshotVersion), replace(ctx, s.st, storepath.Timestamp, sealed.Timestamp, s.tag)
+}
+
+// putTargets stores the files that the new list names.
+func (s *submission) putTargets(ctx context.Context) error {
+	for name, data := range s.targets {
+		if err := s.st.Put(ctx, storepath.Target(name, digest.Of(data)), bytes.NewReader(data), int64(len(data))); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // files returns the versioned metadata in the order in which it is stored.
