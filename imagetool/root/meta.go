@@ -1,188 +1,263 @@
 package root
 
 import (
+	"bufio"
+	"encoding/binary"
 	"fmt"
 	"io"
-	"io/fs"
-	"path"
-	"time"
-
-	"github.com/erofs/go-erofs"
 
 	"github.com/inetboot/inetboot/imagetool/source"
 )
 
-// Meta writes the meta file: everything but the contents. It goes with
-// the data file that Data returns.
-func (p *Plan) Meta(out interface {
-	io.ReadWriteSeeker
-	io.ReaderAt
-	io.WriterAt
-}) error {
-	w := erofs.Create(out, erofs.WithBuildTime(0, 0), erofs.WithBlockSize(PageSize))
-	if err := w.CopyFrom(&treeFS{plan: p}, erofs.MetadataOnly()); err != nil {
+// Meta writes the meta file: everything but the contents. It goes with the
+// data file that Data returns. Beside the tree it takes some bytes of memory
+// for each entry.
+//
+// Inodes stand in the order of the tree, all in the extended form, with
+// attributes, targets of links and the ends of directories behind them; then
+// come the whole blocks of directories. All names of a file lead to one inode.
+func (p *Plan) Meta(w io.Writer) error {
+	l, err := p.layOut()
+	if err != nil {
 		return fmt.Errorf("lay out the EROFS metadata: %w", err)
 	}
-	if err := w.Close(); err != nil {
-		return fmt.Errorf("write the EROFS metadata: %w", err)
+	out := &writer{w: bufio.NewWriterSize(w, 1<<20)}
+	out.pad(superOffset)
+	out.write(superblock(l.nid(p.tree.Root()), l.count, l.blocks, uint32(p.size/PageSize)))
+	l.write(out)
+	if out.err == nil {
+		out.err = out.w.Flush()
 	}
-	return p.joinLinks(out)
+	if out.err != nil {
+		return fmt.Errorf("write the EROFS metadata: %w", out.err)
+	}
+	return nil
 }
 
-// treeFS shows a tree to the EROFS writer, which takes contents by place and
-// not by reading them.
-type treeFS struct{ plan *Plan }
-
-var (
-	_ fs.StatFS    = (*treeFS)(nil)
-	_ fs.ReadDirFS = (*treeFS)(nil)
-)
-
-// BlockSize and DeviceBlocks are what the writer asks a source for.
-func (t *treeFS) BlockSize() uint32    { return PageSize }
-func (t *treeFS) DeviceBlocks() uint64 { return uint64(t.plan.size / PageSize) }
-
-func (t *treeFS) entry(op, name string) (*source.Entry, error) {
-	if name == "." {
-		name = ""
-	}
-	if e := t.plan.tree.Lookup(name); e != nil {
-		return e, nil
-	}
-	return nil, &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
+// layout says where everything in the meta file stands.
+type layout struct {
+	plan   *Plan
+	at     []int64 // of inodes, by the entries' order
+	blocks uint32  // all
+	dirs   uint32  // the first block of directories
+	count  uint64  // inodes
 }
 
-// Open fails: nothing is read through this filesystem.
-func (t *treeFS) Open(name string) (fs.File, error) {
-	return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrInvalid}
+// shape is what an inode has behind it.
+type shape struct {
+	xattrs int64 // bytes
+	tail   int64 // bytes behind them: a target, the end of a directory, chunk indexes
+	blocks int64 // whole blocks elsewhere
 }
 
-func (t *treeFS) Stat(name string) (fs.FileInfo, error) {
-	e, err := t.entry("stat", name)
-	if err != nil {
-		return nil, err
-	}
-	return t.info(e), nil
-}
+func (s *shape) length() int64 { return inodeLength + s.xattrs + s.tail }
 
-func (t *treeFS) ReadDir(name string) ([]fs.DirEntry, error) {
-	e, err := t.entry("readdir", name)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]fs.DirEntry, 0, len(e.Children()))
-	for _, c := range e.Children() {
-		out = append(out, fs.FileInfoToDirEntry(t.info(c)))
-	}
-	return out, nil
-}
-
-// ReadLink is what the writer asks for targets of symbolic links.
-func (t *treeFS) ReadLink(name string) (string, error) {
-	e, err := t.entry("readlink", name)
-	if err != nil {
-		return "", err
-	}
-	return e.Target, nil
-}
-
-func (t *treeFS) info(e *source.Entry) *info {
-	i := &info{entry: e, offset: -1}
-	first := e
-	if e.First != nil {
-		first = e.First
-	}
-	if off, ok := t.plan.offsets[first]; ok {
-		i.offset = off
-	}
-	return i
-}
-
-// info describes one entry to the writer.
-type info struct {
-	entry  *source.Entry
-	offset int64 // of the content, -1 if there is none
-}
-
-func (i *info) Name() string       { return path.Base("/" + i.entry.Path) }
-func (i *info) Size() int64        { return i.entry.Size }
-func (i *info) ModTime() time.Time { return time.Unix(i.entry.Sec, int64(i.entry.Nsec)) }
-func (i *info) IsDir() bool        { return i.entry.IsDir() }
-
-func (i *info) Mode() fs.FileMode {
-	m := fs.FileMode(i.entry.Mode & 0o777)
-	for bit, mode := range map[uint32]fs.FileMode{0o4000: fs.ModeSetuid, 0o2000: fs.ModeSetgid, 0o1000: fs.ModeSticky} {
-		if i.entry.Mode&bit != 0 {
-			m |= mode
+// shapeOf measures an entry that is the first of its names. For a directory
+// list is what is in it.
+func shapeOf(e *source.Entry, list []dirent) shape {
+	s := shape{xattrs: xattrLength(e.Xattrs)}
+	switch e.Type() {
+	case source.TypeDir:
+		s.split(directoryLength(list))
+	case source.TypeSymlink:
+		s.split(int64(len(e.Target)))
+	case source.TypeRegular:
+		if e.Size > 0 {
+			chunk := int64(PageSize) << chunkBits(e.Size)
+			s.tail = (e.Size + chunk - 1) / chunk * chunkIndexLength
+			s.tail += -(inodeLength + s.xattrs) & (chunkIndexLength - 1) // erofs_map_blocks aligns them
 		}
 	}
-	switch i.entry.Type() {
-	case source.TypeDir:
-		m |= fs.ModeDir
-	case source.TypeSymlink:
-		m |= fs.ModeSymlink
-	case source.TypeChar:
-		m |= fs.ModeDevice | fs.ModeCharDevice
-	case source.TypeBlock:
-		m |= fs.ModeDevice
-	case source.TypeFIFO:
-		m |= fs.ModeNamedPipe
-	case source.TypeSocket:
-		m |= fs.ModeSocket
-	}
-	return m
+	return s
 }
 
-// Sys carries what fs.FileInfo has no room for, in the writer's own type.
-func (i *info) Sys() any {
-	return &erofs.Stat{
-		UID: i.entry.UID, GID: i.entry.GID, Rdev: i.entry.Rdev, Nlink: int(i.entry.Nlink),
-		Mtime: uint64(i.entry.Sec), MtimeNs: i.entry.Nsec, Xattrs: xattrs(i.entry.Xattrs),
+// split divides what has n bytes into whole blocks and an end that can stand
+// behind any inode.
+func (s *shape) split(n int64) {
+	s.blocks, s.tail = n/PageSize, n%PageSize
+	if s.tail > maxInline {
+		s.blocks, s.tail = s.blocks+1, 0
 	}
 }
 
-// DataRange says where in the data file the content lies.
-func (i *info) DataRange() []erofs.DataRange {
-	if i.offset < 0 {
-		return nil
+// place returns where an inode can stand, at at or behind it: neither it nor
+// an end behind it may lie in two blocks.
+func (s *shape) place(at int64, inline bool) int64 {
+	at = (at + inodeUnit - 1) &^ (inodeUnit - 1)
+	if at%PageSize+inodeLength > PageSize {
+		at = (at + PageSize - 1) &^ (PageSize - 1)
 	}
-	return []erofs.DataRange{{Offset: i.offset, Size: i.entry.Size}}
+	if !inline || s.tail == 0 {
+		return at
+	}
+	head := inodeLength + s.xattrs
+	for start := (at + head) % PageSize; start+s.tail > PageSize; start = (at + head) % PageSize {
+		at += (PageSize - start + inodeUnit - 1) &^ (inodeUnit - 1)
+		if at%PageSize+inodeLength > PageSize {
+			at = (at + PageSize - 1) &^ (PageSize - 1)
+		}
+	}
+	return at
 }
 
-// xattrs returns the extended attributes in the form that the writer needs
-// to write what the kernel reads:
-//
-//   - access control lists have an index for the whole name and no rest
-//     behind it (fs/erofs/xattr.h); the writer knows their names with a dot at
-//     the end only, and would write others under an index that no one reads;
-//   - what follows an inode's attributes has to begin at a multiple of eight
-//     (fs/erofs/data.c, erofs_map_blocks), which the writer does not see to. An
-//     entry without name and value is four bytes long and, having index 0,
-//     visible to nobody.
-func xattrs(in map[string]string) map[string]string {
-	if len(in) == 0 {
-		return nil
-	}
-	out := make(map[string]string, len(in)+1)
-	size := 12 // header (erofs_xattr_ibody_header)
-	for name, value := range in {
-		short := name
-		switch name {
-		case "system.posix_acl_access", "system.posix_acl_default":
-			name += "."
-			short = ""
-		default:
-			for _, prefix := range []string{"user.", "trusted.", "security."} {
-				if len(name) > len(prefix) && name[:len(prefix)] == prefix {
-					short = name[len(prefix):]
-				}
+// each visits the entries that have inodes of their own, in order.
+func (p *Plan) each(visit func(i int, e *source.Entry, list []dirent) error) error {
+	parents := []*source.Entry{p.tree.Root()}
+	for i, e := range p.tree.Entries() {
+		if e.First != nil {
+			continue
+		}
+		var list []dirent
+		if e.IsDir() {
+			// The directories above e, by depth.
+			for len(parents) > 1 && !below(e.Path, parents[len(parents)-1].Path) {
+				parents = parents[:len(parents)-1]
+			}
+			list = direntsOf(e, parents[len(parents)-1])
+			if e.Path != "" {
+				parents = append(parents, e)
 			}
 		}
-		out[name] = value
-		size += (4 + len(short) + len(value) + 3) &^ 3
+		if err := visit(i, e, list); err != nil {
+			return err
+		}
 	}
-	if size%8 != 0 {
-		out[""] = ""
+	return nil
+}
+
+// below tells whether p lies in dir.
+func below(p, dir string) bool {
+	return dir == "" || len(p) > len(dir) && p[len(dir)] == '/' && p[:len(dir)] == dir
+}
+
+func (p *Plan) layOut() (*layout, error) {
+	l := &layout{plan: p, at: make([]int64, len(p.tree.Entries()))}
+	at, blocks := int64(firstInode), int64(0)
+	err := p.each(func(i int, e *source.Entry, list []dirent) error {
+		s := shapeOf(e, list)
+		if xattrCount(s.xattrs) == 0 && s.xattrs > 0 || s.xattrs > 4*(1<<16-2)+xattrHeaderLength {
+			return fmt.Errorf("%w: /%s has %d bytes of extended attributes", ErrTooLarge, e.Path, s.xattrs)
+		}
+		at = s.place(at, !e.IsRegular())
+		l.at[i] = at
+		at += s.length()
+		blocks += s.blocks
+		l.count++
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
-	return out
+	for i, e := range p.tree.Entries() {
+		if e.First != nil {
+			l.at[i] = l.at[e.First.Index()]
+		}
+	}
+	dirs := pages(at)
+	if dirs+blocks > 1<<32-2 {
+		return nil, fmt.Errorf("%w: the metadata have %d blocks", ErrTooLarge, dirs+blocks)
+	}
+	l.dirs, l.blocks = uint32(dirs), uint32(dirs+blocks)
+	return l, nil
+}
+
+// nid returns the number of an entry's inode.
+func (l *layout) nid(e *source.Entry) uint64 { return uint64(l.at[e.Index()]) / inodeUnit }
+
+// write writes the inodes, and then the blocks.
+func (l *layout) write(out *writer) {
+	next := l.dirs
+	var buf []byte
+	_ = l.plan.each(func(i int, e *source.Entry, list []dirent) error {
+		s := shapeOf(e, list)
+		out.pad(l.at[i])
+		var tail []byte
+		buf, tail = l.inode(buf[:0], e, list, s, next)
+		next += uint32(s.blocks)
+		out.write(appendXattrs(buf, e.Xattrs))
+		out.write(tail)
+		return out.err
+	})
+	out.pad(int64(l.dirs) * PageSize)
+	_ = l.plan.each(func(_ int, e *source.Entry, list []dirent) error {
+		s := shapeOf(e, list)
+		if s.blocks == 0 {
+			return out.err
+		}
+		data := l.data(e, list)
+		data = data[:min(int64(len(data)), s.blocks*PageSize)]
+		out.write(data)
+		out.pad(pages(out.n) * PageSize)
+		return out.err
+	})
+	out.pad(int64(l.blocks) * PageSize)
+}
+
+// data returns the content of a directory or a symbolic link.
+func (l *layout) data(e *source.Entry, list []dirent) []byte {
+	if e.IsDir() {
+		return appendDirectory(nil, list, l.nid)
+	}
+	return []byte(e.Target)
+}
+
+// inode appends an entry's inode to b and returns what stands behind it and
+// its attributes. block is where its whole blocks begin.
+func (l *layout) inode(b []byte, e *source.Entry, list []dirent, s shape, block uint32) (head, tail []byte) {
+	n := inode{
+		layout: layoutPlain, xattrCount: xattrCount(s.xattrs), mode: uint16(e.Mode),
+		number: uint32(l.nid(e)), uid: e.UID, gid: e.GID, sec: uint64(e.Sec), nsec: e.Nsec, nlink: e.Nlink,
+	}
+	switch e.Type() {
+	case source.TypeDir, source.TypeSymlink:
+		data := l.data(e, list)
+		n.size = uint64(len(data))
+		n.place = block
+		if s.tail > 0 {
+			n.layout = layoutInline
+			tail = data[s.blocks*PageSize:]
+		}
+	case source.TypeRegular:
+		n.size = uint64(e.Size)
+		if e.Size == 0 {
+			break
+		}
+		n.layout = layoutChunks
+		bits := chunkBits(e.Size)
+		n.place = chunkIndexes | uint32(bits)
+		tail = make([]byte, -(inodeLength+s.xattrs)&(chunkIndexLength-1), s.tail)
+		for at := uint32(l.plan.offsets[e.Index()] / PageSize); int64(len(tail)) < s.tail; at += 1 << bits {
+			tail = binary.LittleEndian.AppendUint16(tail, 0)
+			tail = binary.LittleEndian.AppendUint16(tail, dataDevice)
+			tail = binary.LittleEndian.AppendUint32(tail, at)
+		}
+	case source.TypeChar, source.TypeBlock:
+		n.place = e.Rdev
+	}
+	return n.append(b), tail
+}
+
+// writer counts what is written and keeps the first error.
+type writer struct {
+	w   *bufio.Writer
+	n   int64
+	err error
+}
+
+func (w *writer) write(b []byte) {
+	if w.err != nil || len(b) == 0 {
+		return
+	}
+	var n int
+	n, w.err = w.w.Write(b)
+	w.n += int64(n)
+}
+
+var zeroPage [PageSize]byte
+
+// pad writes zeros up to an offset.
+func (w *writer) pad(to int64) {
+	for w.err == nil && w.n < to {
+		w.write(zeroPage[:min(to-w.n, PageSize)])
+	}
 }

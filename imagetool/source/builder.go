@@ -414,6 +414,7 @@ func (t *Tree) assemble() {
 	t.ordered = make([]*Entry, 0, len(t.byPath))
 	var walk func(e *Entry)
 	walk = func(e *Entry) {
+		e.index = int32(len(t.ordered))
 		t.ordered = append(t.ordered, e)
 		e.children = slices.DeleteFunc(e.children, func(c *Entry) bool { return c.gone })
 		// All paths begin with the directory's own.

@@ -68,6 +68,7 @@ type Entry struct {
 	Nlink uint32
 
 	children []*Entry
+	index    int32 // in the order of the tree
 	layer    int32
 	inLayer  int32 // the layer that Inode is a number of
 	implied  bool  // a directory that nothing describes, but something lies in
@@ -111,6 +112,9 @@ func (e *Entry) IsRegular() bool { return e.Type() == TypeRegular }
 
 // Name returns the last element of the path.
 func (e *Entry) Name() string { return path.Base(e.Path) }
+
+// Index returns the place of e in the tree's Entries.
+func (e *Entry) Index() int { return int(e.index) }
 
 // Children returns what is in a directory, sorted by name. The caller must
 // not change the slice.
