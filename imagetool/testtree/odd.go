@@ -77,6 +77,7 @@ func oddFiles() []oddFile {
 		{path: "symlink", target: "../plain"},
 		{path: "dangling", target: "/no/where"},
 		{path: "long target", target: strings.Repeat("x/", 1000) + "x"},
+		{path: "longest target", target: strings.Repeat("y", page-1)},
 		{path: "odd target", target: "new\nline \xff\xfe"},
 		{path: "fifo", mode: unix.S_IFIFO | 0o640},
 		{path: "socket", mode: unix.S_IFSOCK | 0o600},
@@ -135,6 +136,11 @@ func oddFiles() []oddFile {
 	}
 	for i := range 600 { // more than fits into one directory block
 		list = append(list, oddFile{path: fmt.Sprintf("many/some-longer-name-%04d", i), data: fmt.Sprint(i)})
+	}
+	for n := 238; n <= 244; n++ { // folders of about a block
+		for i := range 16 {
+			list = append(list, oddFile{path: fmt.Sprintf("tails/%d/%c%s", n, 'a'+i, strings.Repeat("t", n-1))})
+		}
 	}
 	for i := range 12 {
 		list = append(list, oddFile{path: fmt.Sprintf("links/%d", i), target: strings.Repeat("x", 40*i+1)})

@@ -23,6 +23,10 @@ type Options struct {
 	// Owner replaces the owner and group of files that belong to the user
 	// and group who run this, unless those are 0.
 	Owner bool
+	// Progress is told how many bytes the files have that were found so far.
+	// How many there will be is not known, so the total is negative. It may
+	// be nil.
+	Progress func(done, total int64)
 	// Mounts are the paths below the directory where another filesystem is
 	// read as well.
 	Mounts []string
@@ -62,6 +66,7 @@ type reader struct {
 	root   int
 	files  *contents
 	inodes map[[2]uint64]uint64 // device and inode of files with several names
+	found  int64                // bytes of files
 	small  [1024]byte           // for the names of extended attributes
 }
 
@@ -140,6 +145,9 @@ func (r *reader) list(p string, dev uint64) (sub []subdir, err error) {
 			r.b.Note("/%s is another filesystem: kept as an empty directory", path)
 		}
 	}
+	if r.o.Progress != nil {
+		r.o.Progress(r.found, -1)
+	}
 	return sub, nil
 }
 
@@ -155,6 +163,7 @@ func (r *reader) entry(dirfd int, name, path string, st *unix.Stat_t) (*source.E
 	switch e.Type() {
 	case source.TypeRegular:
 		e.Size = st.Size
+		r.found += st.Size
 		if e.Size > 0 {
 			e.Contents, e.Place = r.files, r.files.add(path, st.Ino)
 			e.Stamp = source.Stamp{

@@ -111,7 +111,7 @@ func readDir(ctx context.Context, b *source.Builder, name string, o Options) err
 	if isLayout(name) {
 		return readContainer(ctx, b, name, o)
 	}
-	do := dir.Options{Mounts: o.Mounts}
+	do := dir.Options{Mounts: o.Mounts, Progress: o.Progress}
 	running := !o.Verbatim && isRoot(name)
 	if running {
 		do.Mounts = append(machine.Mounts(), do.Mounts...)
