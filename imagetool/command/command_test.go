@@ -1,9 +1,11 @@
 package command_test
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -256,14 +258,25 @@ func TestInterrupt(t *testing.T) {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(bin, "push", src, "--name", "test", "--version", "1", "--blockfs", program, "--tmp", tmp, "--level", "19", "--config", c.config)
-	var errs bytes.Buffer
-	cmd.Stderr = &errs
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(400 * time.Millisecond)
+	// It has begun when it says that it pushes.
+	var errs bytes.Buffer
+	lines := bufio.NewReader(io.TeeReader(stderr, &errs))
+	for {
+		line, err := lines.ReadString('\n')
+		if err != nil || strings.HasPrefix(line, "push: ") {
+			break
+		}
+	}
 	_ = cmd.Process.Signal(os.Interrupt)
 	start := time.Now()
+	_, _ = io.Copy(io.Discard, lines)
 	_ = cmd.Wait()
 	if code := cmd.ProcessState.ExitCode(); code != command.ExitInterrupted || time.Since(start) > 5*time.Second {
 		t.Errorf("interrupted push: exit code %d after %v, %s; want %d at once", code, time.Since(start), errs.String(), command.ExitInterrupted)
