@@ -361,6 +361,7 @@ func (d *daemon) afterBoot(ctx context.Context) {
 		}
 	}
 	d.disk.remember(d.client, h)
+	d.keepCatalog(ctx)
 	if d.disk.cache != nil && d.o.Fill {
 		d.fill(ctx)
 	}

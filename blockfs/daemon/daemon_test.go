@@ -33,6 +33,7 @@ import (
 
 // rig runs a daemon for one file.
 type rig struct {
+	local      func(string) ([]byte, error) // files in the initramfs; nil: none, and the cache is filled
 	store, dir string
 	data       []byte
 	blob       digest.Blob
@@ -85,7 +86,7 @@ func (r *rig) start(t *testing.T) {
 		defer messages.Close()
 		r.done <- daemon.Run(ctx, daemon.Options{
 			Handoff: r.h, Dir: r.dir, Control: messages, Orders: orders, Stats: stats,
-			Cache: r.cache, Fill: true, Delay: time.Millisecond,
+			Cache: r.cache, Fill: r.local == nil, Local: r.local, Delay: time.Millisecond,
 			Quiet:  pack.Quiet{For: 50 * time.Millisecond, Least: 50 * time.Millisecond, Most: 5 * time.Second},
 			Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 		})
@@ -254,6 +255,56 @@ func TestRefusedBlock(t *testing.T) {
 		if err := <-failed; err != nil {
 			t.Errorf("read after repair = %v; want the data", err)
 		}
+	}
+}
+
+// TestCatalogIsRemembered starts the daemon with a cache that is not to be
+// filled: it gets the catalog's metadata all the same, and nothing that is not
+// what preboot has verified.
+func TestCatalogIsRemembered(t *testing.T) {
+	r := newRig(t)
+	r.cache = t.TempDir()
+	r.h.BootID = strings.Repeat("0", 32)
+	r.h.Image = handoff.Image{Name: "tiny", Version: "1", Arch: "amd64", Manifest: digest.Of([]byte("manifest"))}
+	files := make(map[string][]byte)
+	r.local = func(name string) ([]byte, error) {
+		if data, ok := files[name]; ok {
+			return data, nil
+		}
+		return nil, os.ErrNotExist
+	}
+	add := func(path, content, is string) {
+		r.h.Keep = append(r.h.Keep, handoff.StoreFile{Path: path, Blob: digest.BlobOf([]byte(content))})
+		files[handoff.StorePath(path)] = []byte(is)
+	}
+	kernel := storepath.File(digest.Of([]byte("kernel")))
+	add(kernel, "kernel", "kernel")
+	add(storepath.RoleMetadata("root", 2), "root", "root")
+	add(storepath.Timestamp, "timestamp", "timestamp")
+	add(storepath.RoleMetadata("snapshot", 3), "snapshot", "SNAPSHOT")
+	r.start(t)
+	if m := r.message(t); !m.Ready {
+		t.Fatalf("first message = %+v; want ready", m)
+	}
+	fmt.Fprintln(r.orders, daemon.Patient)
+	read := func(path string) string {
+		data, err := os.ReadFile(filepath.Join(r.cache, "store", path))
+		if err != nil {
+			return ""
+		}
+		return string(data)
+	}
+	for range 400 {
+		if read(storepath.Timestamp) != "" {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	if root, ts := read(storepath.RoleMetadata("root", 2)), read(storepath.Timestamp); root != "root" || ts != "timestamp" {
+		t.Errorf("root %q, timestamp %q in the cache; want both", root, ts)
+	}
+	if s, k := read(storepath.RoleMetadata("snapshot", 3)), read(kernel); s != "" || k != "" {
+		t.Errorf("snapshot %q, kernel %q in the cache; want neither: one is changed, the other is for the fill", s, k)
 	}
 }
 

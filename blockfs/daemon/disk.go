@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -189,6 +190,39 @@ func (d *disk) save() {
 	}
 }
 
+// here returns a file of the store that preboot has left in the initramfs.
+func (d *daemon) here(f handoff.StoreFile) ([]byte, error) {
+	if kind, sum, _ := storepath.Parse(f.Path); kind == storepath.KindIndex {
+		return d.o.Local(handoff.IndexPath(sum))
+	}
+	return d.o.Local(handoff.StorePath(f.Path))
+}
+
+// keepCatalog writes the catalog's metadata, as preboot has verified it, into
+// the cache, whether or not that is to be filled: the next start refuses what
+// is older. The timestamp, which leads to the rest, comes last.
+func (d *daemon) keepCatalog(ctx context.Context) {
+	if d.disk.cache == nil || d.disk.ram || d.o.Local == nil {
+		return
+	}
+	for _, f := range d.o.Handoff.Keep {
+		if kind, _, _ := storepath.Parse(f.Path); kind != storepath.KindMetadata || storepath.Versioned(f.Path) && d.disk.cache.HasFile(f.Path, f.Size) {
+			continue
+		}
+		data, err := d.here(f)
+		if err == nil {
+			err = f.SHA256.Check(f.Path, data)
+		}
+		if err == nil {
+			err = d.disk.cache.PutFile(ctx, f.Path, int64(len(data)), bytes.NewReader(data))
+		}
+		if err != nil {
+			d.log.Warn("the cache does not remember the catalog", "error", err)
+			return
+		}
+	}
+}
+
 // fill brings all of the image into the cache.
 func (d *daemon) fill(ctx context.Context) {
 	h := d.o.Handoff
@@ -197,12 +231,7 @@ func (d *daemon) fill(ctx context.Context) {
 		o.Files = nil // what starts the machine again is of no use there
 	}
 	if d.o.Local != nil {
-		o.Here = func(f handoff.StoreFile) ([]byte, error) {
-			if kind, sum, _ := storepath.Parse(f.Path); kind == storepath.KindIndex {
-				return d.o.Local(handoff.IndexPath(sum))
-			}
-			return d.o.Local(handoff.StorePath(f.Path))
-		}
+		o.Here = d.here
 	}
 	for n := 0; ; n++ {
 		err := d.root.Fill(ctx, o)
