@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/internal/bootsettings"
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/handoff"
 	"github.com/inetboot/inetboot/internal/storepath"
@@ -56,7 +57,14 @@ func (s *session) boot(ctx context.Context, e *catalog.Entry) error {
 	if err != nil {
 		return part("memory", err)
 	}
-	cmdline, err := boot.CommandLine(img, e.Cmdline, s.set.Pass, s.id)
+	settings, err := s.store.catalog.Settings(ctx, img, e.ID)
+	if err != nil {
+		return part("settings", err)
+	}
+	for _, f := range settings {
+		s.say("settings %s", f.Name)
+	}
+	cmdline, err := boot.CommandLine(img, []string{e.Cmdline, cmdlineOf(settings)}, s.set.Pass, s.id)
 	if err != nil {
 		return part("command line", err)
 	}
@@ -67,13 +75,22 @@ func (s *session) boot(ctx context.Context, e *catalog.Entry) error {
 	defer files.Close()
 	if man.NoRoot() {
 		s.line.mark("kexec")
-	} else if err := s.handOver(ctx, e, img, files); err != nil {
+	} else if err := s.handOver(ctx, e, img, settings, files); err != nil {
 		return err
 	}
 	if err := s.loadFiles(files, cmdline); err != nil {
 		return err
 	}
 	return s.jump(e)
+}
+
+// cmdlineOf returns what settings add to the kernel's command line.
+func cmdlineOf(list []catalog.SettingsFile) string {
+	var all []*bootsettings.Settings
+	for _, f := range list {
+		all = append(all, f.Settings)
+	}
+	return bootsettings.Merge(all...).Cmdline
 }
 
 // fetch downloads an image and shows how far it is. Escape goes back.
@@ -139,8 +156,8 @@ func (s *session) markFile(what string) {
 	}
 }
 
-// handOver puts the handoff behind the initrd.
-func (s *session) handOver(ctx context.Context, e *catalog.Entry, img *catalog.Image, files *download.Files) error {
+// handOver puts the handoff and the settings behind the initrd.
+func (s *session) handOver(ctx context.Context, e *catalog.Entry, img *catalog.Image, settings []catalog.SettingsFile, files *download.Files) error {
 	s.line.mark("kexec")
 	h := newHandoff(img, s.id, s.line.stages())
 	h.Entry, h.Proxy, h.CA = e.ID, s.set.Proxy, s.set.CA
@@ -156,7 +173,14 @@ func (s *session) handOver(ctx context.Context, e *catalog.Entry, img *catalog.I
 	h.Cache, h.CatalogVersion = s.handoffCache(), s.store.catalog.Version()
 	var kept map[string][]byte
 	if h.Cache.Mode == "" || h.Cache.Mode == handoff.CacheAuto {
-		h.Keep, kept = s.store.keep(ctx, e, img)
+		h.Keep, kept = s.store.keep(ctx, e, img, settings)
+	}
+	if kept == nil {
+		kept = make(map[string][]byte)
+	}
+	for _, f := range settings {
+		h.Settings = append(h.Settings, handoff.StoreFile{Path: f.Path, Blob: f.Blob})
+		kept[f.Path] = s.store.source.Kept(f.Path)
 	}
 	archive, err := h.Archive(files.Indexes, kept)
 	if err != nil {
@@ -205,9 +229,9 @@ func newHandoff(img *catalog.Image, id string, stages []handoff.Stage) *handoff.
 
 // keep returns what a cache has to have of the store, besides blocks, to start
 // the entry again without a network, and those of the files that the target
-// cannot get as easily itself: the catalog's metadata, menu and manifest, as they
-// were verified.
-func (st *store) keep(ctx context.Context, e *catalog.Entry, img *catalog.Image) ([]handoff.StoreFile, map[string][]byte) {
+// cannot get as easily itself: the catalog's metadata, menu, manifest and
+// settings, as they were verified.
+func (st *store) keep(ctx context.Context, e *catalog.Entry, img *catalog.Image, settings []catalog.SettingsFile) ([]handoff.StoreFile, map[string][]byte) {
 	var list []handoff.StoreFile
 	files := make(map[string][]byte)
 	for _, name := range []string{catalog.MenuName, catalog.MirrorsName, e.Image} {
@@ -219,6 +243,12 @@ func (st *store) keep(ctx context.Context, e *catalog.Entry, img *catalog.Image)
 		if data := st.source.Kept(path); data != nil {
 			files[path] = data
 			list = append(list, handoff.StoreFile{Path: path, Blob: b})
+		}
+	}
+	for _, f := range settings {
+		if data := st.source.Kept(f.Path); data != nil {
+			files[f.Path] = data
+			list = append(list, handoff.StoreFile{Path: f.Path, Blob: f.Blob})
 		}
 	}
 	man := img.Manifest()

@@ -74,7 +74,7 @@ func exitCode(err error) int {
 			source.ErrUnreadable, source.ErrRefused, source.ErrChanged, kernel.ErrNoKernel, kernel.ErrArch, kernel.ErrKexec, root.ErrTooLarge,
 			initramfs.ErrKernel, initramfs.ErrModule, initramfs.ErrIndex, initramfs.ErrProgram, trace.ErrReport,
 		}},
-		{ExitStore, []error{store.ErrUnreachable, store.ErrRejected, store.ErrNotExist, store.ErrConflict, push.ErrLost, push.ErrNoCatalog, marks.ErrBusy, marks.ErrLost, replicate.ErrNewer, errNoImage, trace.ErrNoPack, pack.ErrInvalid}},
+		{ExitStore, []error{store.ErrUnreachable, store.ErrRejected, store.ErrNotExist, store.ErrConflict, push.ErrLost, push.ErrNoCatalog, marks.ErrBusy, marks.ErrLost, replicate.ErrNewer, errNoImage, errNoSettings, trace.ErrNoPack, pack.ErrInvalid}},
 	} {
 		for _, target := range c.errs {
 			if errors.Is(err, target) {

@@ -30,16 +30,26 @@ func (a *app) pick(ctx context.Context, w *where, spec string) (store.Store, *ca
 	if err != nil {
 		return nil, nil, err
 	}
-	found, err := findImages(names, spec)
+	target, err := findTarget(names, spec)
 	if err != nil {
 		return nil, nil, err
+	}
+	img, err := cat.Image(ctx, target)
+	return st, img, err
+}
+
+// findTarget returns the one among targets that is the manifest of the image
+// that spec names.
+func findTarget(names []string, spec string) (string, error) {
+	found, err := findImages(names, spec)
+	if err != nil {
+		return "", err
 	}
 	if len(found) > 1 {
 		for i := range found {
 			found[i] = strings.TrimSuffix(strings.TrimPrefix(found[i], "images/"), ".json")
 		}
-		return nil, nil, &usageError{fmt.Errorf("image %q is one of several: %s", spec, strings.Join(found, ", "))}
+		return "", &usageError{fmt.Errorf("image %q is one of several: %s", spec, strings.Join(found, ", "))}
 	}
-	img, err := cat.Image(ctx, found[0])
-	return st, img, err
+	return found[0], nil
 }

@@ -13,23 +13,27 @@ import (
 	"github.com/inetboot/inetboot/catalog/tuf"
 	"github.com/inetboot/inetboot/imagetool/keys"
 	"github.com/inetboot/inetboot/imagetool/store"
+	"github.com/inetboot/inetboot/internal/bootsettings"
 )
 
-// Paths returns the patterns of targets that images with these prefixes have:
-// name, version and architecture are one element each.
+// Paths returns the patterns of targets that images with these prefixes have
+// (name, version and architecture are one element each), and their settings.
 func Paths(prefixes []string) []string {
 	var out []string
 	for _, p := range prefixes {
-		out = append(out, "images/"+p+"*/*/*.json")
+		out = append(out, "images/"+p+"*/*/*.json", bootsettings.ImageName(p+"*", ""), bootsettings.ImageName(p+"*", "*"))
 	}
 	return out
 }
 
 // Prefixes is the inverse of Paths. Patterns of another form are left as they
-// are.
+// are, but for those of settings.
 func Prefixes(paths []string) []string {
 	out := []string{}
 	for _, p := range paths {
+		if _, ok := bootsettings.ParseName(p); ok {
+			continue
+		}
 		name, ok := strings.CutPrefix(p, "images/")
 		short, cut := strings.CutSuffix(name, "*/*/*.json")
 		if !ok || !cut {

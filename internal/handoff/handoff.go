@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/inetboot/inetboot/internal/bootsettings"
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/newc"
 	"github.com/inetboot/inetboot/internal/site"
@@ -51,6 +52,11 @@ type Handoff struct {
 
 	CatalogVersion uint64      `json:"catalog_version,omitempty"` // of the catalog that the image was started from
 	Keep           []StoreFile `json:"keep,omitempty"`
+
+	// Settings are the documents (see package bootsettings) that apply to this
+	// boot, the more general ones first. They travel with the handoff, at their
+	// StorePaths.
+	Settings []StoreFile `json:"settings,omitempty"`
 }
 
 // StoreFile is a file of the store, beside the root's blocks, that is needed
@@ -165,6 +171,14 @@ func (h *Handoff) Check() error {
 			return bad("keep: file %q of %d bytes", f.Path, f.Size)
 		}
 	}
+	if len(h.Settings) > maxSettings {
+		return bad("%d documents of settings, at most %d are allowed", len(h.Settings), maxSettings)
+	}
+	for _, f := range h.Settings {
+		if kind, _, ok := storepath.Parse(f.Path); !ok || kind != storepath.KindTarget || f.Size <= 0 || f.Size > bootsettings.MaxSize || f.SHA256.IsZero() {
+			return bad("settings: file %q of %d bytes", f.Path, f.Size)
+		}
+	}
 	if len(h.Root.Files) == 0 || len(h.Root.Files) > 16 {
 		return bad("root has %d files, want 1 to 16", len(h.Root.Files))
 	}
@@ -185,6 +199,10 @@ func (h *Handoff) Check() error {
 // catalog's metadata, which may have as many roots as were published since the
 // medium was made.
 const maxKeep = 512
+
+// maxSettings bounds Settings: those of the image, of its version, and of the
+// menu's entry are what there is today.
+const maxSettings = 8
 
 // maxEntry bounds Entry, in bytes.
 const maxEntry = 200

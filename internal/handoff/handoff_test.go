@@ -40,6 +40,7 @@ func full() *handoff.Handoff {
 		Stages: []handoff.Stage{{Name: "dhcp", Unix: 1}},
 
 		CatalogVersion: 7,
+		Settings:       []handoff.StoreFile{{Path: storepath.Target("settings/entries/debian-12.json", blob.SHA256), Blob: blob}},
 		Keep:           []handoff.StoreFile{{Path: storepath.Timestamp, Blob: blob}, {Path: storepath.File(blob.SHA256), Blob: blob}},
 	}
 }
@@ -85,6 +86,10 @@ func TestCheckRefuses(t *testing.T) {
 		"file kept without size":      func(h *handoff.Handoff) { h.Keep[0].Size = 0 },
 		"file kept without hash":      func(h *handoff.Handoff) { h.Keep[1].SHA256 = digest.SHA256{} },
 		"too many files kept":         func(h *handoff.Handoff) { h.Keep = slices.Repeat(h.Keep, 300) },
+		"settings elsewhere":          func(h *handoff.Handoff) { h.Settings[0].Path = storepath.Timestamp },
+		"settings without hash":       func(h *handoff.Handoff) { h.Settings[0].SHA256 = digest.SHA256{} },
+		"settings too large":          func(h *handoff.Handoff) { h.Settings[0].Size = 1 << 20 },
+		"too many settings":           func(h *handoff.Handoff) { h.Settings = slices.Repeat(h.Settings, 9) },
 		"no root files":               func(h *handoff.Handoff) { h.Root.Files = nil },
 		"too many root files":         func(h *handoff.Handoff) { h.Root.Files = make([]handoff.RootFile, 17) },
 		"file name with a slash":      func(h *handoff.Handoff) { h.Root.Files[0].Name = "a/b" },

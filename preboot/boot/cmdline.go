@@ -4,6 +4,7 @@ package boot
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/inetboot/inetboot/catalog"
@@ -20,12 +21,12 @@ const maxCommandLine = 2047
 var ErrCommandLine = errors.New("command line too long")
 
 // CommandLine puts together what the target's kernel is told: the image's
-// options, the menu entry's, those of the medium (so that the person in front
-// of the machine has the last word), and the marker, unless the image has no
-// root and so no use for it.
-func CommandLine(img *catalog.Image, entry string, pass []string, bootID string) (string, error) {
+// options, those of the catalog (of the menu's entry, and of settings), those
+// of the medium (so that the person in front of the machine has the last
+// word), and the marker, unless the image has no root and so no use for it.
+func CommandLine(img *catalog.Image, catalogs, pass []string, bootID string) (string, error) {
 	var parts []string
-	for _, p := range append([]string{img.Manifest().Cmdline, entry}, pass...) {
+	for _, p := range slices.Concat([]string{img.Manifest().Cmdline}, catalogs, pass) {
 		if p = strings.TrimSpace(strings.ReplaceAll(p, "\n", " ")); p != "" {
 			parts = append(parts, p)
 		}
@@ -35,7 +36,7 @@ func CommandLine(img *catalog.Image, entry string, pass []string, bootID string)
 	}
 	line := strings.Join(parts, " ")
 	if len(line) > maxCommandLine {
-		return "", fmt.Errorf("%w: %d bytes, a kernel takes %d: shorten the image's, the menu entry's or the medium's options", ErrCommandLine, len(line), maxCommandLine)
+		return "", fmt.Errorf("%w: %d bytes, a kernel takes %d: shorten the options of the image, the menu's entry, the settings or the medium", ErrCommandLine, len(line), maxCommandLine)
 	}
 	return line, nil
 }
