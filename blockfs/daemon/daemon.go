@@ -44,6 +44,7 @@ import (
 	"github.com/inetboot/inetboot/blockfs/index"
 	"github.com/inetboot/inetboot/blockfs/lease"
 	"github.com/inetboot/inetboot/blockfs/mount"
+	"github.com/inetboot/inetboot/blockfs/nic"
 	"github.com/inetboot/inetboot/blockfs/pack"
 	"github.com/inetboot/inetboot/blockfs/read"
 	"github.com/inetboot/inetboot/blockfs/root"
@@ -228,6 +229,7 @@ type daemon struct {
 	root    *root.Root
 	disk    *disk
 	client  *mirror.Client
+	nic     *nic.Keeper // nil: there is no link
 	patient atomic.Bool
 	report  atomic.Pointer[pack.Report]
 	wg      sync.WaitGroup
@@ -237,6 +239,9 @@ func (d *daemon) run(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	h := d.o.Handoff
+	if d.o.Link != 0 {
+		d.nic = nic.NewKeeper(d.o.Link, h.Network, d.log)
+	}
 	d.disk = openDisk(ctx, d.o.Cache, d.log)
 	defer d.disk.close()
 	// Servers of the network, or of nobody: resolv.conf lies on the root.
@@ -259,7 +264,9 @@ func (d *daemon) run(ctx context.Context) (err error) {
 	o := root.Options{
 		Mirrors: d.client, Cache: d.disk.cache, Image: h.Image, Logger: d.log,
 		Read: bounds(d.disk.cache != nil),
-		Wrap: func(s read.Store) read.Store { return &reporting{Store: s, patient: &d.patient, say: d.say} },
+		Wrap: func(s read.Store) read.Store {
+			return &reporting{Store: s, patient: &d.patient, say: d.say, nic: d.nic}
+		},
 	}
 	if d.o.Local != nil {
 		o.Local = func(sum digest.SHA256) ([]byte, error) { return d.o.Local(handoff.IndexPath(sum)) }
@@ -367,15 +374,22 @@ func (d *daemon) afterBoot(ctx context.Context) {
 	}
 }
 
-// reporting tells init about blocks that are refused while it can still stop.
+// reporting tells init about blocks that are refused while it can still stop,
+// and looks at the link while blocks do not come.
 type reporting struct {
 	read.Store
 	patient *atomic.Bool
 	say     func(Message)
+	nic     *nic.Keeper
 }
 
 func (r *reporting) Block(ctx context.Context, e index.Entry, dst []byte) ([]byte, error) {
+	done := r.nic.Watch()
+	defer done()
 	b, err := r.Store.Block(ctx, e, dst)
+	if errors.Is(err, read.ErrUnavailable) && ctx.Err() == nil {
+		r.nic.Look()
+	}
 	if err != nil && !errors.Is(err, read.ErrUnavailable) && ctx.Err() == nil && !r.patient.Load() {
 		r.say(Message{Error: err.Error()})
 	}

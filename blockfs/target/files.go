@@ -13,6 +13,8 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/inetboot/inetboot/blockfs/apply"
+	"github.com/inetboot/inetboot/blockfs/inroot"
 	"github.com/inetboot/inetboot/internal/handoff"
 )
 
@@ -33,13 +35,21 @@ func (b *booter) writeFiles(link netlink.Link, pid int) error {
 	if err != nil {
 		b.log.Warn("the image gets no host name", "error", err)
 	}
-	if name != "" {
-		if err := unix.Sethostname([]byte(name)); err != nil {
-			b.log.Warn("the image gets no host name", "error", err)
-		}
-	}
+	b.setHostname(name)
 	return nil
 }
+
+func (b *booter) setHostname(name string) {
+	if name == "" {
+		return
+	}
+	if err := unix.Sethostname([]byte(name)); err != nil {
+		b.log.Warn("the machine gets no host name", "name", name, "error", err)
+	}
+}
+
+// ownState is as what ifupdown believes the link to be set up.
+const ownState = "inetboot"
 
 // runFiles returns the files below /run that keep the image's programs from
 // taking the network down or killing the daemon. Without a link the network is
@@ -65,9 +75,18 @@ func runFiles(n handoff.Network, link netlink.Link, pid int) map[string]string {
 			"[Network]\nDHCP=no\nKeepConfiguration=yes\n" + dns.String() + domains.String(),
 		"/run/NetworkManager/conf.d/00-inetboot.conf": note +
 			"[device-inetboot]\nmatch-device=mac:" + n.MAC + "\nmanaged=0\n",
-		// ifup(8) does nothing for an interface that it believes to be up.
-		"/run/network/ifstate": "lo=lo\n" + name + "=" + name + "\n",
-		omit:                   strconv.Itoa(pid) + "\n",
+		// A link that is up keeps its name, or these files would be about
+		// another one (systemd.link(5)).
+		"/run/systemd/network/00-inetboot.link": note +
+			"[Match]\nMACAddress=" + n.MAC + "\nType=ether\n\n" +
+			"[Link]\nNamePolicy=keep\nAlternativeNamesPolicy=database onboard slot path mac\nMACAddressPolicy=none\n",
+		// ifup(8) does nothing for an interface that it believes to be up, and
+		// ifdown(8), as in `ifdown -a` when the machine goes down, nothing for
+		// one that was set up as what interfaces(5) does not have. Since version
+		// 0.8 each interface has a file of its own.
+		"/run/network/ifstate":         "lo=lo\n" + name + "=" + ownState + "\n",
+		"/run/network/ifstate." + name: ownState + "\n",
+		omit:                           strconv.Itoa(pid) + "\n",
 	}
 }
 
@@ -103,7 +122,7 @@ func writeResolvConf(root string, n handoff.Network) error {
 			return nil // it learns the servers from systemd-networkd's file
 		}
 		// Below /run nothing is there yet, whatever the link says.
-		if real, err := resolveIn(root, "/etc/resolv.conf"); err == nil && hasNameserver(filepath.Join(root, real)) {
+		if real, err := inroot.Resolve(root, "/etc/resolv.conf"); err == nil && hasNameserver(filepath.Join(root, real)) {
 			return nil
 		}
 		if err := os.Remove(name); err != nil {
@@ -120,7 +139,7 @@ func writeResolvConf(root string, n handoff.Network) error {
 
 func exists(root string, names ...string) bool {
 	for _, n := range names {
-		if _, err := resolveIn(root, n); err == nil {
+		if _, err := inroot.Resolve(root, n); err == nil {
 			return true
 		}
 	}
@@ -164,7 +183,7 @@ func readSmall(name string) (string, error) {
 // writeHostname writes the image's /etc/hostname if it has none of its own. It
 // returns the name that the machine should have, "" if the image decides.
 func writeHostname(root, name string) (string, error) {
-	if name == "" || !validHostname(name) {
+	if name == "" || !apply.ValidHostname(name) {
 		return "", nil
 	}
 	file := filepath.Join(root, "etc/hostname")
@@ -182,23 +201,4 @@ func writeHostname(root, name string) (string, error) {
 		return "", err
 	}
 	return name, os.WriteFile(file, []byte(name+"\n"), 0o644)
-}
-
-// validHostname tells whether a name that came from the network is one (RFC
-// 1123 section 2.1).
-func validHostname(s string) bool {
-	if len(s) > 64 {
-		return false
-	}
-	for label := range strings.SplitSeq(s, ".") {
-		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' {
-			return false
-		}
-		for _, c := range []byte(label) {
-			if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' {
-				return false
-			}
-		}
-	}
-	return true
 }

@@ -17,6 +17,8 @@
 //	                   systemd-resolved does not manage it
 //	/etc/hostname      if the image has none, or "localhost", and the network gave a name
 //	/proc /sys /dev /run   folders, if the image lacks them
+//	the image's init, if it is not systemd, and its libraries: as they are, see hold.go
+//	what the settings say, see package apply
 //
 // and to /run, which the image's init finds mounted:
 //
@@ -24,7 +26,8 @@
 //	/run/initramfs/inetboot/                   mounts, handoff.json, stats.json
 //	/run/systemd/network/00-inetboot.network   keeps systemd-networkd from touching the link
 //	/run/NetworkManager/conf.d/00-inetboot.conf  the same for NetworkManager
-//	/run/network/ifstate                       the same for ifupdown
+//	/run/systemd/network/00-inetboot.link      keeps udev from renaming the link
+//	/run/network/ifstate, ifstate.LINK         keep ifupdown from taking it up or down
 //	/run/sendsigs.omit.d/inetboot              keeps sysvinit from killing the daemon
 package target
 
@@ -42,6 +45,7 @@ import (
 	"github.com/inetboot/inetboot/blockfs/daemon"
 	"github.com/inetboot/inetboot/blockfs/kmsg"
 	"github.com/inetboot/inetboot/blockfs/module"
+	"github.com/inetboot/inetboot/internal/bootsettings"
 	"github.com/inetboot/inetboot/internal/handoff"
 )
 
@@ -97,6 +101,9 @@ type booter struct {
 	cmd   cmdline
 	mods  *module.Loader
 	h     *handoff.Handoff
+
+	settings *bootsettings.Settings // that apply, merged
+
 	d     *child          // nil until it runs
 	steps []handoff.Stage // not told to the daemon yet
 }
@@ -163,6 +170,9 @@ func (b *booter) boot(ctx context.Context) error {
 	if b.mods, err = module.NewLoader("/"); err != nil {
 		return &failure{"look for kernel modules", err, "push the image anew"}
 	}
+	if b.settings, err = readSettings(b.h, os.ReadFile); err != nil {
+		return &failure{"read the settings", err, "start this image again, with a boot medium that is not newer than the image; or correct the settings (imagetool settings)"}
+	}
 	disk := make(chan string, 1)
 	go func() { disk <- b.cacheFolder(ctx) }() // disks and links take their time side by side
 	link, err := b.network(ctx)
@@ -193,9 +203,17 @@ func (b *booter) boot(ctx context.Context) error {
 	if err := b.writeFiles(link, d.pid); err != nil {
 		return err
 	}
+	b.applySettings(newRoot)
 	initPath, err := findInit(newRoot, b.cmd.init)
 	if err != nil {
 		return &failure{"look for the image's init", err, "name it on the command line with init=, or push the image anew"}
+	}
+	b.holdInit(newRoot, initPath)
+	if err := switchRoot(newRoot); err != nil {
+		return &failure{"make the image's root the root", err, "try again; if it happens again, push the image anew"}
+	}
+	if err := b.runScript(ctx); err != nil {
+		return err
 	}
 	if derr := d.refused(); derr != nil {
 		return d.failure(derr)
@@ -205,10 +223,7 @@ func (b *booter) boot(ctx context.Context) error {
 		return &failure{"talk to the daemon", err, "try again"}
 	}
 	b.say("starting %s after %s", initPath, b.seconds())
-	if err := switchRoot(newRoot); err != nil {
-		return &failure{"make the image's root the root", err, "try again; if it happens again, push the image anew"}
-	}
-	err = unix.Exec(initPath, append([]string{initPath}, b.args...), os.Environ())
+	err = unix.Exec(initPath, append([]string{initPath}, b.args...), b.environment())
 	return &failure{"start " + initPath, err, "push the image anew: its init does not run"}
 }
 

@@ -15,7 +15,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/inetboot/inetboot/internal/handoff"
+	"github.com/inetboot/inetboot/blockfs/nic"
 )
 
 // network raises the link that preboot used, with the same settings. It waits
@@ -43,7 +43,7 @@ func (b *booter) network(ctx context.Context) (netlink.Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := configure(link, b.h.Network); err != nil {
+	if err := nic.Configure(link, b.h.Network); err != nil {
 		return nil, &failure{"set up " + link.Attrs().Name, err, "check the settings of the network, or try again"}
 	}
 	if err := b.waitCarrier(ctx, link); err != nil {
@@ -157,69 +157,6 @@ func wantedDriver(file string, dirs []string) bool {
 		}
 	}
 	return false
-}
-
-// configure gives the link its MTU, addresses and routes.
-func configure(link netlink.Link, n handoff.Network) error {
-	if n.MTU != 0 && n.MTU != link.Attrs().MTU {
-		if err := netlink.LinkSetMTU(link, n.MTU); err != nil {
-			return fmt.Errorf("MTU %d: %w", n.MTU, err)
-		}
-	}
-	if err := netlink.LinkSetUp(link); err != nil {
-		return fmt.Errorf("raise: %w", err)
-	}
-	for _, a := range addresses(n) {
-		if err := netlink.AddrReplace(link, a); err != nil {
-			return fmt.Errorf("address %v: %w", a.IPNet, err)
-		}
-	}
-	for _, r := range routes(link.Attrs().Index, n) {
-		if err := netlink.RouteReplace(r); err != nil {
-			return fmt.Errorf("route to %v: %w", r.Dst, err)
-		}
-	}
-	return nil
-}
-
-// addresses converts the addresses. Those of IPv6 were in use a second ago, so
-// duplicates are not looked for.
-func addresses(n handoff.Network) []*netlink.Addr {
-	var out []*netlink.Addr
-	for _, p := range n.Addresses {
-		a := &netlink.Addr{IPNet: &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}}
-		if p.Addr().Is6() {
-			if p.Addr().IsLinkLocalUnicast() {
-				continue // the kernel makes its own
-			}
-			a.Flags = unix.IFA_F_NODAD
-		}
-		out = append(out, a)
-	}
-	return out
-}
-
-// routes converts the routes: those without a gateway first, because the
-// others may need them.
-func routes(index int, n handoff.Network) []*netlink.Route {
-	var direct, via []*netlink.Route
-	for _, r := range n.Routes {
-		d := r.Destination.Masked()
-		nr := &netlink.Route{LinkIndex: index, Dst: &net.IPNet{IP: d.Addr().AsSlice(), Mask: net.CIDRMask(d.Bits(), d.Addr().BitLen())}}
-		if !r.Gateway.IsValid() {
-			nr.Scope = netlink.SCOPE_LINK
-			if d.Addr().Is6() {
-				nr.Scope = netlink.SCOPE_UNIVERSE
-			}
-			direct = append(direct, nr)
-			continue
-		}
-		nr.Gw = r.Gateway.AsSlice()
-		// A gateway need not be in an on-link network (RFC 3442, /32 leases).
-		nr.Flags = int(netlink.FLAG_ONLINK)
-		via = append(via, nr)
-	}
-	return append(direct, via...)
 }
 
 // waitCarrier waits until the cable is in and the other side answers.

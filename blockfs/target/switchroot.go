@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/inetboot/inetboot/blockfs/inroot"
 )
 
 // inits is where images have their init, if the command line names none.
@@ -21,7 +22,7 @@ func findInit(root, wanted string) (string, error) {
 	}
 	var errs []error
 	for _, c := range candidates {
-		real, err := resolveIn(root, c)
+		real, err := inroot.Resolve(root, c)
 		if err == nil {
 			var st unix.Stat_t
 			if err = unix.Lstat(filepath.Join(root, real), &st); err == nil && (st.Mode&unix.S_IFMT != unix.S_IFREG || st.Mode&0o111 == 0) {
@@ -34,39 +35,6 @@ func findInit(root, wanted string) (string, error) {
 		errs = append(errs, fmt.Errorf("%s: %w", c, err))
 	}
 	return "", errors.Join(errs...)
-}
-
-// resolveIn follows symbolic links as a process with the given root would.
-func resolveIn(root, name string) (string, error) {
-	done, rest := "/", strings.Split(name, "/")
-	for links := 0; len(rest) > 0; {
-		el := rest[0]
-		rest = rest[1:]
-		switch el {
-		case "", ".":
-			continue
-		case "..":
-			done = filepath.Dir(done)
-			continue
-		}
-		next := filepath.Join(done, el)
-		target, err := os.Readlink(filepath.Join(root, next))
-		if err != nil {
-			if errors.Is(err, unix.EINVAL) { // not a link
-				done = next
-				continue
-			}
-			return "", err
-		}
-		if links++; links > 40 {
-			return "", unix.ELOOP
-		}
-		if filepath.IsAbs(target) {
-			done = "/"
-		}
-		rest = append(strings.Split(target, "/"), rest...)
-	}
-	return done, nil
 }
 
 // switchRoot makes root the root of this process and empties the initramfs.

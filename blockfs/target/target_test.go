@@ -120,33 +120,14 @@ var testNetwork = handoff.Network{
 	Hostname:    "client7",
 }
 
-func TestConversions(t *testing.T) {
-	var got []string
-	for _, a := range addresses(testNetwork) {
-		got = append(got, a.IPNet.String())
-	}
-	for _, r := range routes(7, testNetwork) {
-		s := r.Dst.String()
-		if r.Gw != nil {
-			s += " via " + r.Gw.String()
-		}
-		if r.LinkIndex != 7 {
-			t.Errorf("route %s is on link %d; want 7", s, r.LinkIndex)
-		}
-		got = append(got, s)
-	}
-	want := []string{"10.0.2.15/24", "2001:db8::15/64", "10.9.9.1/32", "0.0.0.0/0 via 10.9.9.1", "::/0 via fe80::2"}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Errorf("addresses and routes (-want +got):\n%s", diff)
-	}
-}
-
 func TestRunFiles(t *testing.T) {
 	files := runFiles(testNetwork, &netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "eth0"}}, 123)
 	for name, want := range map[string][]string{
 		"/run/systemd/network/00-inetboot.network":    {"MACAddress=52:54:00:12:34:56\n", "DHCP=no\n", "KeepConfiguration=yes\n", "DNS=10.0.2.3\n", "DNS=2001:db8::3\n", "Domains=example.org example.com\n"},
 		"/run/NetworkManager/conf.d/00-inetboot.conf": {"match-device=mac:52:54:00:12:34:56\n", "managed=0\n"},
-		"/run/network/ifstate":                        {"lo=lo\neth0=eth0\n"},
+		"/run/network/ifstate":                        {"lo=lo\neth0=inetboot\n"},
+		"/run/network/ifstate.eth0":                   {"inetboot\n"},
+		"/run/systemd/network/00-inetboot.link":       {"MACAddress=52:54:00:12:34:56\n", "NamePolicy=keep\n"},
 		"/run/sendsigs.omit.d/inetboot":               {"123\n"},
 	} {
 		for _, w := range want {

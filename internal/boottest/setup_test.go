@@ -124,13 +124,19 @@ type shell struct {
 // login waits for the login prompt and logs in as root.
 func login(t *testing.T, vm *vmtest.VM, seconds int) *shell {
 	t.Helper()
+	return loginWith(t, vm, seconds, "stty -echo; export TERM=dumb PS1=; bind 'set enable-bracketed-paste off'")
+}
+
+// loginWith says what makes the shell quiet.
+func loginWith(t *testing.T, vm *vmtest.VM, seconds int, quiet string) *shell {
+	t.Helper()
 	vm.ExpectT(t, seconds, `login: `)
 	vm.SendT(t, "root\n")
 	vm.ExpectT(t, 60, `Password: `)
 	vm.SendT(t, debianroot.Password+"\n")
 	vm.ExpectT(t, 60, `# $`)
 	s := &shell{vm: vm}
-	s.run(t, 30, "stty -echo; export TERM=dumb PS1=; bind 'set enable-bracketed-paste off'")
+	s.run(t, 30, quiet)
 	return s
 }
 

@@ -98,7 +98,7 @@ for a in sh mount umount getty login cat echo ls sleep sync ps kill dmesg stty s
   ln -s busybox "bin/$a"
 done
 ln -s ../bin/busybox sbin/init
-rm -rf etc/apt etc/dpkg etc/hostname etc/resolv.conf etc/fstab
+rm -f etc/hostname etc/resolv.conf etc/fstab
 cat > etc/inittab <<'EOT'
 ::sysinit:/etc/rc
 ttyS0::respawn:/bin/getty -L 115200 ttyS0 vt100
