@@ -59,8 +59,16 @@ func (b *bench) push(ctx context.Context) error {
 				if round > 0 {
 					return nil
 				}
-				ours, err = diskUsage(filepath.Join(dir, "store"))
-				return err
+				// Kernel and initramfs for the target are no part of the
+				// tree, and casync has none.
+				for _, d := range []string{"blocks", "indexes"} {
+					u, err := diskUsage(filepath.Join(dir, "store", d))
+					if err != nil {
+						return err
+					}
+					ours.disk, ours.bytes = ours.disk+u.disk, ours.bytes+u.bytes
+				}
+				return nil
 			}},
 			{"casync make", func(dir string) error {
 				if err := b.timed(ctx, times, "casync make", "casync", "make", "--with=unix", "--store="+filepath.Join(dir, "store.castr"), filepath.Join(dir, "tree.caidx"), tree); err != nil {
@@ -97,8 +105,8 @@ func (b *bench) push(ctx context.Context) error {
 	}{{"casync make", 2.5}, {"tar | zstd -T2 -3", 0.6}} {
 		b.report(speed("push of 1.1 GB to a folder", "MB/s", rate("imagetool push"), rate(peer.name), peer.name).wantRatio(peer.least))
 	}
-	b.report(share("push: room that the store takes on the disk", ours.disk, casync.disk).wantMost(0.9).noted("%.0f MB of %.0f MB", ours.disk/1e6, casync.disk/1e6))
-	b.report(share("push: bytes of the store's files", ours.bytes, casync.bytes).noted("%.0f MB of %.0f MB", ours.bytes/1e6, casync.bytes/1e6))
+	b.report(share("push: room that the tree takes in the store, on the disk", ours.disk, casync.disk).wantMost(0.9).noted("%.0f MB of %.0f MB", ours.disk/1e6, casync.disk/1e6))
+	b.report(share("push: bytes of the files that have the tree in the store", ours.bytes, casync.bytes).noted("%.0f MB of %.0f MB", ours.bytes/1e6, casync.bytes/1e6))
 	b.report(figure("push: peak memory", "MB", memory).wantMost(pushMemory))
 	if err := p.again(ctx, tree); err != nil {
 		return err
