@@ -80,8 +80,8 @@ func runMount(ctx context.Context, c *cobra.Command, o mountOptions, dir string)
 	if o.fill && o.cache == "" {
 		return errors.New("--fill needs --cache")
 	}
-	debug.SetMemoryLimit(int64(o.memory)<<20 + 32<<20)
-	debug.SetGCPercent(20) // what is large is used again, not collected
+	debug.SetMemoryLimit(int64(o.memory)<<20 + 36<<20)
+	debug.SetGCPercent(40)
 	mount.SpareProcs()
 	var h *handoff.Handoff
 	var files []named
@@ -103,8 +103,9 @@ func runMount(ctx context.Context, c *cobra.Command, o mountOptions, dir string)
 	log := o.logger(c.ErrOrStderr())
 	ro := root.Options{Logger: log, Read: read.Options{Memory: o.memory << 20, InFlight: 16 << 20, Patience: o.patience, Grace: 2 * time.Second}}
 	if o.cache == "" {
-		// A third as stored, which is three times as much.
-		ro.Read.Memory, ro.Read.Held = o.memory<<20/3*2, o.memory<<20/3
+		// Some as stored, which is three times as much. Not all of it is given
+		// away: a heap close to its limit is collected all the time.
+		ro.Read.Memory, ro.Read.Held = o.memory<<20/2, o.memory<<20/4
 	}
 	for _, f := range files {
 		ro.Files = append(ro.Files, root.File{Name: f.name, Index: f.index, Size: f.size})

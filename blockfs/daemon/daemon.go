@@ -62,17 +62,18 @@ const MemoryLimit = 80 << 20
 // Bounds for blocks, in bytes, which together with what go-fuse needs for its
 // requests stay below MemoryLimit.
 const (
-	memory   = 36 << 20
+	memory   = 32 << 20
 	inFlight = 16 << 20
 	held     = 14 << 20
 )
 
 // bounds returns what read.Options bound. Without a cache on a disk more is
-// kept as stored, a third of its size, so that less is fetched again.
+// kept as stored, a third of its size, so that less is fetched again. A heap
+// close to MemoryLimit is collected all the time: some 25 MiB are for others.
 func bounds(cached bool) read.Options {
 	o := read.Options{Memory: memory, InFlight: inFlight, Held: held, Patience: math.MaxInt64}
 	if !cached {
-		o.Memory, o.Held = memory-10<<20, held+8<<20
+		o.Memory -= 10 << 20
 	}
 	return o
 }

@@ -65,9 +65,7 @@ func (b *Blocks) nearby(ctx context.Context, e *entry, buf []byte) ([]byte, Orig
 			if b.opt.Keep != nil {
 				b.opt.Keep(e.block, stored)
 			} else {
-				b.mu.Lock()
-				b.retain(sum, stored)
-				b.mu.Unlock()
+				b.Retain(e.block, stored)
 			}
 			return data, FromPack, true
 		}
@@ -75,18 +73,16 @@ func (b *Blocks) nearby(ctx context.Context, e *entry, buf []byte) ([]byte, Orig
 		b.stats.PackRefused++
 		b.mu.Unlock()
 	}
-	b.mu.Lock()
-	stored = b.spare.get(sum)
-	b.mu.Unlock()
-	if stored != nil {
+	if stored, ok := b.spare.get(sum, &b.bufs); ok {
 		data, err := block.Decode(buf, stored, e.block.PlainLen, sum)
-		b.mu.Lock()
-		defer b.mu.Unlock()
+		b.bufs.put(stored)
 		if err == nil {
+			b.mu.Lock()
 			b.stats.Memory.add(len(data))
+			b.mu.Unlock()
 			return data, FromMemory, true
 		}
-		b.spare.remove(sum) // memory that forgets; another list may also claim another length
+		b.spare.remove(sum) // memory that forgets, or another index with another length
 	}
 	if b.opt.Cache == nil || !b.opt.Cache.Has(sum) {
 		return nil, 0, false

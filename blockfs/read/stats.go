@@ -81,7 +81,7 @@ func (b *Blocks) Stats() Stats {
 		s.FetchedBytes += s.By[o].Bytes
 	}
 	s.AheadBlocks = s.By[FromAhead].Blocks
-	s.HeldBytes = int64(b.used + b.held.bytes + b.spare.bytes)
+	s.HeldBytes = int64(b.used + b.held.bytes + b.spare.bytes())
 	s.Waits, s.Waited, s.LongestWait = b.waits.n.Load(), time.Duration(b.waits.ns.Load()), time.Duration(b.waits.longest.Load())
 	return s
 }
