@@ -3,7 +3,6 @@ package command
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -51,7 +50,6 @@ func (a *app) runGC(ctx context.Context, o *gcOptions) error {
 	}
 	rep := newReporter(a.err)
 	o.Notify = rep.Note
-	start := time.Now()
 	res, err := collect.Run(ctx, st, func(ctx context.Context) (*catalog.Catalog, error) {
 		c, _, err := push.Load(ctx, st, anchor)
 		return c, err
@@ -67,8 +65,8 @@ func (a *app) runGC(ctx context.Context, o *gcOptions) error {
 		done = "would be removed"
 	}
 	a.say("%d files, %s, %s", res.Removed.Files, bytesText(res.Removed.Bytes), done)
-	a.say("%d files, %s, are needed; %d, %s, wait for the end of the grace period (%s)", res.Kept.Files, bytesText(res.Kept.Bytes),
-		res.Waiting.Files, bytesText(res.Waiting.Bytes), time.Since(start).Round(time.Millisecond))
+	a.say("%d files, %s, are needed; %d, %s, wait for the end of the grace period of %s", res.Kept.Files, bytesText(res.Kept.Bytes),
+		res.Waiting.Files, bytesText(res.Waiting.Bytes), o.Grace)
 	for _, i := range res.Images {
 		a.say("  not listed any more, kept for now: %s", i)
 	}
