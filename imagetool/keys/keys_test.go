@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -170,6 +171,18 @@ func TestLoadRefuses(t *testing.T) {
 	}
 }
 
+// cheap encrypts keys in a folder with one round of bcrypt, so that trying
+// passphrases takes no time, least of all with the race detector.
+func cheap(t *testing.T, dir, passphrase string, names ...string) {
+	t.Helper()
+	for _, name := range names {
+		f := filepath.Join(dir, name)
+		if out, err := exec.Command("ssh-keygen", "-q", "-p", "-P", passphrase, "-N", passphrase, "-a", "1", "-f", f).CombinedOutput(); err != nil {
+			t.Fatalf("ssh-keygen (Debian package openssh-client): %v\n%s", err, out)
+		}
+	}
+}
+
 // fixed is an Asker with one passphrase.
 func fixed(p string) keys.Fixed {
 	return keys.Fixed{From: "a test", Read: func() ([]byte, error) { return []byte(p), nil }}
@@ -207,6 +220,7 @@ func TestPassphrases(t *testing.T) {
 		pubs = append(pubs, pub)
 	}
 	ring.Close()
+	cheap(t, dir, "first one", "a.key", "b.key")
 	if maker.n != 1 {
 		t.Errorf("asked %d times for a passphrase of two keys that are made together; want once", maker.n)
 	}
@@ -244,6 +258,7 @@ func TestPassphrases(t *testing.T) {
 	if err := keys.OpenRing(dir, keys.Options{Ask: fixed("first one")}).SetPassphrase(ctx, "a", fixed("second one")); err != nil {
 		t.Fatal(err)
 	}
+	cheap(t, dir, "second one", "a.key")
 	if _, err := keys.OpenRing(dir, keys.Options{Ask: fixed("first one")}).Signer(ctx, pubs[0]); !errors.Is(err, keyfile.ErrPassphrase) {
 		t.Errorf("the old passphrase: Signer() = %v", err)
 	}

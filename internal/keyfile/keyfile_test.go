@@ -201,7 +201,7 @@ func TestSSHKeygen(t *testing.T) {
 	}
 	dir := t.TempDir()
 	theirs := filepath.Join(dir, "theirs")
-	run("-q", "-t", "ed25519", "-N", "first", "-a", "8", "-f", theirs)
+	run("-q", "-t", "ed25519", "-N", "first", "-a", "1", "-f", theirs)
 	f, err := keyfile.Read(theirs)
 	if err != nil {
 		t.Fatal(err)
@@ -221,7 +221,7 @@ func TestSSHKeygen(t *testing.T) {
 	if got, want := run("-y", "-P", "first", "-f", ours), base64.StdEncoding.EncodeToString(pub.Marshal()); !strings.Contains(got, want) {
 		t.Errorf("ssh-keygen -y says %q; want %s", got, want)
 	}
-	run("-q", "-p", "-P", "first", "-N", "second", "-a", "20", "-f", ours)
+	run("-q", "-p", "-P", "first", "-N", "second", "-a", "1", "-f", ours)
 	if f, err = keyfile.Read(ours); err != nil {
 		t.Fatal(err)
 	}
