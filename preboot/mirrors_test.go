@@ -97,3 +97,29 @@ func TestBadMirrorList(t *testing.T) {
 		t.Errorf("load with a bad list of mirrors = %v, mirrors %v; want the store alone", err, client.URLs())
 	}
 }
+
+// The root after the newest one, which is nowhere, is not waited for: not from
+// mirrors that are away, and not from those that are silent.
+func TestRootIsNotWaitedFor(t *testing.T) {
+	var good, silent mirrortest.Switch
+	files, anchor := signedStore(t)
+	good.Set(mirrortest.Files(files))
+	silent.Set(mirrortest.Silent(nil))
+	for _, measure := range []bool{true, false} {
+		client, err := mirror.New([]string{mirrortest.Serve(t, &good).URL, mirrortest.Serve(t, &silent).URL, mirrortest.Refusing(t)}, mirror.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if measure {
+			client.Measure(t.Context())
+		}
+		start := time.Now()
+		if _, err := catalog.Open(t.Context(), client, anchor, catalog.Options{Now: time.Now()}); err != nil {
+			t.Errorf("Open() with one good mirror of three = %v", err)
+		}
+		if took := time.Since(start); took > 2*time.Second {
+			t.Errorf("Open() took %v, measured before: %t", took, measure)
+		}
+		client.Close()
+	}
+}

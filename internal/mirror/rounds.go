@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"time"
+
+	"github.com/inetboot/inetboot/internal/storepath"
 )
 
 // search is one file's way through the mirrors.
@@ -112,6 +114,12 @@ func (c *Client) rounds(ctx context.Context, path string, try func(s *search, a 
 		for {
 			pick := c.next(s)
 			p, trial := pick.peer, pick.trial
+			if p != nil && s.absent(path) && (pick.last || !c.answers(p)) {
+				if pick.mine {
+					c.endTrial(p, trial)
+				}
+				p = nil
+			}
 			if p == nil {
 				break
 			}
@@ -160,7 +168,7 @@ func (c *Client) rounds(ctx context.Context, path string, try func(s *search, a 
 		for _, t := range s.tried {
 			alive = alive || !t.dead
 		}
-		if !alive || c.attempts >= 0 && failed >= c.attempts {
+		if s.absent(path) || !alive || c.attempts >= 0 && failed >= c.attempts {
 			e := &Error{Path: path}
 			for _, t := range s.tried {
 				e.Failures = append(e.Failures, Failure{URL: t.peer.url, Err: t.err})
@@ -179,6 +187,28 @@ func (c *Client) rounds(ctx context.Context, path string, try func(s *search, a 
 			return fmt.Errorf("get %s: %w", path, context.Cause(ctx))
 		}
 	}
+}
+
+// absent tells whether a mirror has said that it does not have a file that
+// need not be there: the root after the newest one, for which each start asks.
+// Mirrors of which it is not known that they answer are not waited for then.
+func (s *search) absent(path string) bool {
+	if role, _, ok := storepath.ParseRoleMetadata(path); !ok || role != "root" {
+		return false
+	}
+	for _, t := range s.tried {
+		if errors.Is(t.err, ErrNotFound) {
+			return true
+		}
+	}
+	return false
+}
+
+// answers tells whether p is known to answer.
+func (c *Client) answers(p *peer) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return p.sound() && p.usual() > 0
 }
 
 // blame lets the mirrors rest that did not have what another one had.
