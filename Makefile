@@ -24,10 +24,16 @@ help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 # apt-get runs only if something is missing, so a second run needs no network.
+# Servers that tests start themselves are not to run on this machine because of
+# that: none is started, and none of those that are new is enabled.
+SERVICES := ssh nginx
 define install
 	@missing=""; for p in $(1); do dpkg-query -W -f='$${Status}' $$p 2>/dev/null | grep -q 'ok installed' || missing="$$missing $$p"; done; \
 	if [ -n "$$missing" ]; then echo "deps: installing$$missing"; $(SUDO) apt-get update -q; \
-	DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -q --no-install-recommends $$missing; fi
+	had=""; for s in $(SERVICES); do [ ! -e /lib/systemd/system/$$s.service ] || had="$$had $$s"; done; \
+	policy=/usr/sbin/policy-rc.d; if [ ! -e $$policy ]; then trap "$(SUDO) rm -f $$policy" EXIT; printf '#!/bin/sh\nexit 101\n' | $(SUDO) install -m 755 /dev/stdin $$policy; fi; \
+	DEBIAN_FRONTEND=noninteractive $(SUDO) apt-get install -y -q --no-install-recommends $$missing; \
+	for s in $(SERVICES); do case " $$had " in *" $$s "*) ;; *) [ ! -e /lib/systemd/system/$$s.service ] || ! command -v systemctl >/dev/null || $(SUDO) systemctl disable -q $$s;; esac; done; fi
 endef
 
 .PHONY: deps
