@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -252,6 +253,9 @@ func TestEverySourceGivesTheSameRoot(t *testing.T) {
 		{"registry", func(t *testing.T) string { return "docker://" + registryImage(t, dir) }, false},
 		{"machine", func(t *testing.T) string { return sshServer(t) + dir }, false},
 	} {
+		if underRace && !slices.Contains([]string{"directory", "zstd", "standard input", "OCI layout", "Docker archive", "registry", "machine"}, tc.name) {
+			continue // the same code, with other formats
+		}
 		t.Run(tc.name, func(t *testing.T) {
 			m, notes := p.push(t, push.Options{Source: tc.source(t), Arch: "amd64"})
 			for _, n := range notes {

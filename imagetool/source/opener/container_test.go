@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/authn"
@@ -289,19 +290,18 @@ func logIn(t *testing.T, host, user, password string) {
 // cuttingHandler cuts the first answer with a large blob short.
 type cuttingHandler struct {
 	h   http.Handler
-	cut bool
+	cut atomic.Bool
 }
 
 func (c *cuttingHandler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet || !strings.Contains(r.URL.Path, "/blobs/") || c.cut {
+	if r.Method != http.MethodGet || !strings.Contains(r.URL.Path, "/blobs/") || c.cut.Load() {
 		c.h.ServeHTTP(w, r)
 		return
 	}
 	rec := httptest.NewRecorder()
 	c.h.ServeHTTP(rec, r)
 	body := rec.Body.Bytes()
-	if len(body) > 100_000 {
-		c.cut = true
+	if len(body) > 100_000 && c.cut.CompareAndSwap(false, true) {
 		w.Header().Set("Content-Length", fmt.Sprint(len(body)))
 		_, _ = w.Write(body[:len(body)/2])
 		panic(http.ErrAbortHandler)

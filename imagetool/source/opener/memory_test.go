@@ -32,8 +32,8 @@ func TestMain(m *testing.M) {
 }
 
 // imagetool runs the program as a process of its own, and returns the most
-// memory that it had, in bytes.
-func imagetool(t *testing.T, stdin string, args ...string) int64 {
+// memory that it had, in bytes, and how long it computed.
+func imagetool(t *testing.T, stdin string, args ...string) (int64, time.Duration) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], args...)
 	cmd.Env = append(os.Environ(), asTool+"=1")
@@ -56,11 +56,11 @@ func imagetool(t *testing.T, stdin string, args ...string) int64 {
 			if err != nil {
 				t.Fatal(err)
 			}
-			return kb << 10
+			return kb << 10, cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 		}
 	}
 	t.Fatalf("no VmHWM in\n%s", messages.Bytes())
-	return 0
+	return 0, 0
 }
 
 // TestLargeSparseSource pushes files of 20 GB that are holes but for some
@@ -90,17 +90,19 @@ func TestLargeSparseSource(t *testing.T) {
 	for i, tc := range []struct{ name, source, stdin string }{
 		{"directory", dir, ""}, {"GNU", gnu, ""}, {"pax, standard input", "-", pax},
 	} {
-		start := time.Now()
 		tmp := t.TempDir()
-		peak := imagetool(t, tc.stdin, "--config", conf, "push", tc.source, "--name", "large", "--version", fmt.Sprint(i),
+		peak, computed := imagetool(t, tc.stdin, "--config", conf, "push", tc.source, "--name", "large", "--version", fmt.Sprint(i),
 			"--blockfs", program, "--tmp", tmp)
-		t.Logf("%s: %v, %d MB", tc.name, time.Since(start).Round(time.Millisecond), peak>>20)
+		t.Logf("%s: %v, %d MB", tc.name, computed.Round(time.Millisecond), peak>>20)
 		if peak > most {
 			t.Errorf("%s: %d MB of memory; want at most %d", tc.name, peak>>20, most>>20)
 		}
-		// Reading 20 GB takes many times as long, on any machine.
-		if d := time.Since(start); d > 60*time.Second {
-			t.Errorf("%s: took %v", tc.name, d)
+		// Hashing 20 GB alone takes longer.
+		if computed > 15*time.Second && !underRace {
+			t.Errorf("%s: took %v of the processor's time", tc.name, computed)
+		}
+		if underRace {
+			break // the tarballs' holes take minutes then
 		}
 	}
 	// The holes are not in the store either, and all are the same image.
