@@ -137,7 +137,7 @@ func pushKernel(ctx context.Context, st store.Store, k *keys.Folder, o Options, 
 	if err := o.confirm(ctx); err != nil {
 		return nil, err
 	}
-	res.Catalog, err = PublishTarget(ctx, st, k, o.Lifetime, catalog.ManifestName(m.Name, m.Version, m.Arch), func(e *Edition) error { return addImage(ctx, e, &m, o, res) })
+	res.Catalog, err = publishTarget(ctx, st, k, o.Lifetime, catalog.ManifestName(m.Name, m.Version, m.Arch), func(e *Edition) error { return addImage(ctx, e, &m, o, res) })
 	if errors.Is(err, ErrUnchanged) {
 		res.Unchanged, err = true, nil
 	}

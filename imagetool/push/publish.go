@@ -14,6 +14,7 @@ import (
 	"github.com/inetboot/inetboot/catalog/publish"
 	"github.com/inetboot/inetboot/catalog/tuf"
 	"github.com/inetboot/inetboot/imagetool/keys"
+	"github.com/inetboot/inetboot/imagetool/marks"
 	"github.com/inetboot/inetboot/imagetool/store"
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/storepath"
@@ -132,6 +133,18 @@ func Publish(ctx context.Context, st store.Store, k *keys.Folder, lifetime time.
 // PublishTarget is Publish for a change of one target, which a delegated role
 // may list whose keys are at hand.
 func PublishTarget(ctx context.Context, st store.Store, k *keys.Folder, lifetime time.Duration, target string, edit func(*Edition) error) (version uint64, err error) {
+	// A menu that comes back is in the store already, and a collection that
+	// began before must not remove it now.
+	mark, _, err := marks.Enter(ctx, st, marks.Push, marks.GC, "the catalog", collectionWait, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, mark.End(ctx)) }()
+	return publishTarget(ctx, st, k, lifetime, target, edit)
+}
+
+// publishTarget is PublishTarget for who has a mark in the store.
+func publishTarget(ctx context.Context, st store.Store, k *keys.Folder, lifetime time.Duration, target string, edit func(*Edition) error) (version uint64, err error) {
 	err = retry(ctx, st, func(again bool) error {
 		version, err = publishOnce(ctx, st, k, lifetime, target, again, edit)
 		return err

@@ -211,7 +211,7 @@ func Push(ctx context.Context, st store.Store, k *keys.Folder, o Options, rep Re
 	if err := o.confirm(ctx); err != nil {
 		return nil, err
 	}
-	res.Catalog, err = PublishTarget(ctx, st, k, o.Lifetime, catalog.ManifestName(m.Name, m.Version, m.Arch), func(e *Edition) error { return addImage(ctx, e, &m, o, res) })
+	res.Catalog, err = publishTarget(ctx, st, k, o.Lifetime, catalog.ManifestName(m.Name, m.Version, m.Arch), func(e *Edition) error { return addImage(ctx, e, &m, o, res) })
 	if errors.Is(err, ErrUnchanged) {
 		res.Unchanged, err = true, nil
 	}

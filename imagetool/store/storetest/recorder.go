@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"io"
+	"time"
 
 	"github.com/inetboot/inetboot/imagetool/store"
 	"github.com/inetboot/inetboot/internal/digest"
@@ -49,8 +50,23 @@ func (r *recorder) Replace(_ context.Context, path string, data []byte, _ string
 	return nil
 }
 
-func (r *recorder) List(context.Context, storepath.Kind, func(store.Info) error) error { return nil }
-func (r *recorder) Remove(context.Context, []string) error                             { return nil }
+func (r *recorder) List(_ context.Context, kind storepath.Kind, each func(store.Info) error) error {
+	for path, b := range r.files {
+		if k, _, _ := storepath.Parse(path); k == kind {
+			if err := each(store.Info{Path: path, Size: int64(len(b)), Time: time.Now()}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (r *recorder) Remove(_ context.Context, paths []string) error {
+	for _, p := range paths {
+		delete(r.files, p)
+	}
+	return nil
+}
 
 func (r *recorder) PutPack(context.Context, digest.SHA256, io.ReaderAt, int64) error {
 	return store.ErrRejected
