@@ -236,6 +236,16 @@ func (a *app) load(ctx context.Context, w *where) (store.Store, *keys.Folder, er
 	return st, k, nil
 }
 
+// loadCatalog returns the store and its newest catalog, for who only reads.
+func (a *app) loadCatalog(ctx context.Context, w *where) (store.Store, *catalog.Catalog, error) {
+	st, anchor, err := a.loadAnchor(w)
+	if err != nil {
+		return nil, nil, err
+	}
+	cat, _, err := push.Load(ctx, st, anchor)
+	return st, cat, err
+}
+
 // loadAnchor returns the store and where trust in it begins, for commands that
 // only read: private keys are not needed.
 func (a *app) loadAnchor(w *where) (store.Store, *catalog.Anchor, error) {

@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/inetboot/inetboot/catalog"
-	"github.com/inetboot/inetboot/imagetool/push"
 )
 
 // listing is what ls says.
@@ -55,11 +54,7 @@ func (a *app) lsCommand() *cobra.Command {
 }
 
 func (a *app) runLs(ctx context.Context, w *where) error {
-	st, anchor, err := a.loadAnchor(w)
-	if err != nil {
-		return err
-	}
-	cat, _, err := push.Load(ctx, st, anchor)
+	st, cat, err := a.loadCatalog(ctx, w)
 	if err != nil {
 		return err
 	}

@@ -377,11 +377,7 @@ standard input. If somebody else changed the menu meanwhile, nothing is publishe
 }
 
 func (a *app) runMenuEdit(ctx context.Context, c *cobra.Command, w *where, file string) error {
-	st, anchor, err := a.loadAnchor(w)
-	if err != nil {
-		return err
-	}
-	cat, _, err := push.Load(ctx, st, anchor)
+	_, cat, err := a.loadCatalog(ctx, w)
 	if err != nil {
 		return err
 	}

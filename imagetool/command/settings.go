@@ -109,11 +109,7 @@ type listedSettings struct {
 }
 
 func (a *app) runSettings(ctx context.Context, w *where) error {
-	st, anchor, err := a.loadAnchor(w)
-	if err != nil {
-		return err
-	}
-	cat, _, err := push.Load(ctx, st, anchor)
+	st, cat, err := a.loadCatalog(ctx, w)
 	if err != nil {
 		return err
 	}
@@ -203,11 +199,7 @@ func (a *app) runSettingsShow(ctx context.Context, o *subjectOptions, all bool) 
 	if all && s.Entry == "" {
 		return &usageError{errors.New("--all is about a boot: name a menu entry with --entry")}
 	}
-	st, anchor, err := a.loadAnchor(&o.where)
-	if err != nil {
-		return err
-	}
-	cat, _, err := push.Load(ctx, st, anchor)
+	_, cat, err := a.loadCatalog(ctx, &o.where)
 	if err != nil {
 		return err
 	}
@@ -296,11 +288,7 @@ func (a *app) runSettingsEdit(ctx context.Context, o *subjectOptions) error {
 	if err != nil {
 		return err
 	}
-	st, anchor, err := a.loadAnchor(&o.where)
-	if err != nil {
-		return err
-	}
-	cat, _, err := push.Load(ctx, st, anchor)
+	_, cat, err := a.loadCatalog(ctx, &o.where)
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/inetboot/inetboot/imagetool/push"
 	"github.com/inetboot/inetboot/imagetool/verify"
 )
 
@@ -48,11 +47,7 @@ func (a *app) runVerify(ctx context.Context, o *verifyOptions, specs []string, s
 	if !(o.sample > 0 && o.sample <= 100) {
 		return &usageError{errors.New("--sample must be above 0 and at most 100")}
 	}
-	st, anchor, err := a.loadAnchor(&o.where)
-	if err != nil {
-		return err
-	}
-	cat, _, err := push.Load(ctx, st, anchor)
+	st, cat, err := a.loadCatalog(ctx, &o.where)
 	if err != nil {
 		return err
 	}
