@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -64,7 +65,11 @@ func (s *session) boot(ctx context.Context, e *catalog.Entry) error {
 	for _, f := range settings {
 		s.say("settings %s", f.Name)
 	}
-	cmdline, err := boot.CommandLine(img, []string{e.Cmdline, cmdlineOf(settings)}, s.set.Pass, s.id)
+	pass := s.set.Pass
+	if man.NoRoot() {
+		pass = slices.Concat(s.set.PassAlone, pass) // it sets its network up itself
+	}
+	cmdline, err := boot.CommandLine(img, []string{e.Cmdline, cmdlineOf(settings)}, pass, s.id)
 	if err != nil {
 		return part("command line", err)
 	}

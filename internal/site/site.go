@@ -20,6 +20,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/inetboot/inetboot/internal/netconf"
 	"github.com/inetboot/inetboot/internal/strictjson"
 )
 
@@ -47,6 +48,8 @@ type Site struct {
 	Entry       string   `json:"entry,omitempty"`       // id of the menu entry to boot unattended
 	Cache       string   `json:"cache,omitempty"`       // as the option inetboot.cache=: auto, none, ram, ram:SIZE, or a filesystem's UUID
 	Timeout     *int     `json:"timeout,omitempty"`     // seconds until the default entry boots; 0 at once, -1 never
+
+	Network netconf.Setup `json:"network,omitzero"` // what the network is not asked for
 }
 
 // Parse reads and checks a site file.
@@ -86,6 +89,9 @@ func (s *Site) Check() error {
 		if _, err := netip.ParseAddr(n); err != nil {
 			return fmt.Errorf("%w: nameserver %q is not an IP address", ErrInvalid, n)
 		}
+	}
+	if err := s.Network.Check(); err != nil {
+		return fmt.Errorf("%w: network: %w", ErrInvalid, err)
 	}
 	if s.Timeout != nil && (*s.Timeout < -1 || *s.Timeout > 86400) {
 		return fmt.Errorf("%w: timeout %d is not between -1 and 86400 seconds", ErrInvalid, *s.Timeout)

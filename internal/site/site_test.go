@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -12,9 +13,12 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/u-root/u-root/pkg/cpio"
 
+	"github.com/inetboot/inetboot/internal/netconf"
 	"github.com/inetboot/inetboot/internal/site"
 	"github.com/inetboot/inetboot/internal/strictjson"
 )
+
+var byValue = cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{})
 
 func full() *site.Site {
 	timeout := 0
@@ -22,6 +26,7 @@ func full() *site.Site {
 		Format: site.Format, URLs: []string{"http://10.0.0.1:8080/store", "https://boot.example.org/"},
 		Proxy: "http://user:secret@proxy:3128", Nameservers: []string{"10.0.0.2", "fd00::1"}, CA: "-----BEGIN CERTIFICATE-----\n",
 		Entry: "debian-12", Timeout: &timeout,
+		Network: netconf.Setup{VLAN: 5, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.7/24")}, Gateways: []netip.Addr{netip.MustParseAddr("10.0.0.1")}},
 	}
 }
 
@@ -32,7 +37,7 @@ func TestMarshalParse(t *testing.T) {
 			t.Fatal(err)
 		}
 		got, err := site.Parse(b)
-		if err != nil || !cmp.Equal(got, want) {
+		if err != nil || !cmp.Equal(got, want, byValue) {
 			t.Errorf("Parse(Marshal()) = %+v, %v; want %+v", got, err, want)
 		}
 	}
@@ -52,6 +57,8 @@ func TestParseRefuses(t *testing.T) {
 		"relative":          head + `"urls":["h/a"]}`,
 		"proxy":             head + `"urls":["http://h/"],"proxy":"socks5://h"}`,
 		"nameserver":        head + `"urls":["http://h/"],"nameservers":["dns.example"]}`,
+		"VLAN":              head + `"urls":["http://h/"],"network":{"vlan":4095}}`,
+		"address":           head + `"urls":["http://h/"],"network":{"addresses":["10.0.0.7"]}}`,
 		"timeout":           head + `"urls":["http://h/"],"timeout":-2}`,
 		"long timeout":      head + `"urls":["http://h/"],"timeout":86401}`,
 		"twice":             head + `"urls":["http://h/"],"urls":["http://evil/"]}`,
@@ -187,7 +194,7 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("Marshal() of what Parse accepts: %v", err)
 		}
 		again, err := site.Parse(b)
-		if len(b) <= site.SlotSize && (err != nil || !cmp.Equal(again, s, cmpopts.EquateEmpty())) {
+		if len(b) <= site.SlotSize && (err != nil || !cmp.Equal(again, s, cmpopts.EquateEmpty(), byValue)) {
 			t.Errorf("Parse(Marshal()) = %+v, %v; want %+v", again, err, s)
 		}
 	})

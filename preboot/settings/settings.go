@@ -15,6 +15,7 @@ import (
 	"github.com/inetboot/inetboot/catalog"
 	"github.com/inetboot/inetboot/catalog/tuf"
 	"github.com/inetboot/inetboot/internal/handoff"
+	"github.com/inetboot/inetboot/internal/netconf"
 	"github.com/inetboot/inetboot/internal/site"
 )
 
@@ -25,10 +26,12 @@ type Settings struct {
 	Proxy       string // HTTP proxy URL; "": none
 	CA          string // PEM
 	Nameservers []netip.Addr
-	Entry       string // id of the menu entry to boot unattended; "": the menu's own default
-	Timeout     *int   // seconds until the default entry boots; nil: as the menu says
+	Network     netconf.Setup // links, VLAN, static addresses; the zero value: everything as the network says
+	Entry       string        // id of the menu entry to boot unattended; "": the menu's own default
+	Timeout     *int          // seconds until the default entry boots; nil: as the menu says
 	Cache       handoff.Cache
 	Pass        []string // options for the target's kernel, in order
+	PassAlone   []string // options about the network, for targets that get no handoff
 }
 
 // The reasons for which a medium alone cannot boot anything.
@@ -69,7 +72,7 @@ func (s *Settings) readSite(root fs.FS) error {
 		if err != nil {
 			return err
 		}
-		s.URLs, s.Proxy, s.CA, s.Entry, s.Timeout = f.URLs, f.Proxy, f.CA, f.Entry, f.Timeout
+		s.URLs, s.Proxy, s.CA, s.Entry, s.Timeout, s.Network = f.URLs, f.Proxy, f.CA, f.Entry, f.Timeout, f.Network
 		if s.Cache, err = handoff.ParseCache(f.Cache); err != nil {
 			return fmt.Errorf("the site file: %w", err)
 		}
@@ -98,6 +101,13 @@ func (s *Settings) readCommandLine(cmdline string) error {
 	var urls []string
 	var keys []ed25519.PublicKey
 	var servers []netip.Addr
+	var ours bool // an option about addresses has been seen: those of the site do not count
+	own := func() {
+		if !ours {
+			ours = true
+			s.Network.Addresses, s.Network.Gateways, s.Network.Family, s.Network.NoDHCP = nil, nil, "", false
+		}
+	}
 	for _, o := range Fields(cmdline) {
 		name, value, _ := strings.Cut(o, "=")
 		value = unquote(value)
@@ -140,6 +150,26 @@ func (s *Settings) readCommandLine(cmdline string) error {
 				}
 				servers = append(servers, addr)
 			}
+		case "ip":
+			own()
+			var found []netip.Addr
+			found, err = s.Network.AddIP(value)
+			servers = append(servers, found...)
+		case "nodhcp":
+			own()
+			s.Network.NoDHCP = true
+		case "vlan":
+			err = s.Network.SetVLAN(value)
+		case "inetboot.mtu":
+			if s.Network.MTU, err = strconv.Atoi(value); err == nil {
+				err = s.Network.Check()
+			}
+		case "inetboot.ntp":
+			s.Network.NTP = nil
+			if value != "" {
+				s.Network.NTP = strings.Split(value, ",")
+			}
+			err = s.Network.Check()
 		case handoff.CacheOption:
 			s.Cache, err = handoff.ParseCache(value)
 		case "inetboot.fill", "inetboot.overlay":
@@ -159,6 +189,10 @@ func (s *Settings) readCommandLine(cmdline string) error {
 		}
 		if err != nil {
 			return fmt.Errorf("kernel command line: %w %s: %w", ErrInvalid, name, err)
+		}
+		switch name {
+		case "ip", "nodhcp", "vlan", "nameserver":
+			s.PassAlone = append(s.PassAlone, o)
 		}
 	}
 	if urls != nil {

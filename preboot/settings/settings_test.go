@@ -19,6 +19,7 @@ import (
 	"github.com/inetboot/inetboot/catalog/catalogtest"
 	"github.com/inetboot/inetboot/catalog/tuf"
 	"github.com/inetboot/inetboot/internal/handoff"
+	"github.com/inetboot/inetboot/internal/netconf"
 	"github.com/inetboot/inetboot/internal/site"
 )
 
@@ -49,6 +50,7 @@ func TestRead(t *testing.T) {
 	ours, keys := repo.Anchor(t), tuf.KeyAnchor(pub1)
 	five, zero := 5, 0
 	full := &site.Site{URLs: []string{"http://a/store", "http://b"}, Proxy: "http://p:3128", Nameservers: []string{"10.0.0.1"}, CA: "PEM", Entry: "debian", Timeout: &five, Cache: "ram:1G"}
+	network := &site.Site{URLs: []string{"http://a"}, Network: netconf.Setup{VLAN: 9, MTU: 1300, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.7/24")}}}
 	for _, tt := range []struct {
 		name    string
 		cmdline string
@@ -63,7 +65,21 @@ func TestRead(t *testing.T) {
 		{"command line alone", "BOOT_IMAGE=/vmlinuz initrd=\\a.xz inetboot.url=http://x,https://y/z inetboot.url=http://w inetboot.key=" + hex1 + " quiet console=tty0 console=ttyS0,115200n8 inetboot.boot=abc rdinit=/init\n", nil, nil,
 			&Settings{URLs: []string{"http://x", "https://y/z", "http://w"}, Anchor: keys, Pass: []string{"quiet", "console=tty0", "console=ttyS0,115200n8"}}, nil},
 		{"command line beats site", "inetboot.url=http://x inetboot.key=" + hex1 + ` http_proxy= inetboot.cache=1234-ABCD nameserver=1.2.3.4,fd00::1 inetboot.entry=e inetboot.timeout=0 dyndbg="file a.c +p"`, full, repo2.Root(),
-			&Settings{URLs: []string{"http://x"}, Anchor: keys, CA: "PEM", Nameservers: []netip.Addr{netip.MustParseAddr("1.2.3.4"), netip.MustParseAddr("fd00::1")}, Entry: "e", Timeout: &zero, Cache: handoff.Cache{Mode: handoff.CacheAuto, UUID: "1234-ABCD"}, Pass: []string{`dyndbg="file a.c +p"`}}, nil},
+			&Settings{PassAlone: []string{"nameserver=1.2.3.4,fd00::1"}, URLs: []string{"http://x"}, Anchor: keys, CA: "PEM", Nameservers: []netip.Addr{netip.MustParseAddr("1.2.3.4"), netip.MustParseAddr("fd00::1")}, Entry: "e", Timeout: &zero, Cache: handoff.Cache{Mode: handoff.CacheAuto, UUID: "1234-ABCD"}, Pass: []string{`dyndbg="file a.c +p"`}}, nil},
+		{"network", "inetboot.url=http://x inetboot.key=" + hex1 + " ip=192.0.2.5::192.0.2.1:24:pc7::off:192.0.2.2 ip=[2001:db8::5] vlan=5:eth1 inetboot.mtu=1400 inetboot.ntp=a.example,192.0.2.3 quiet", network, nil,
+			&Settings{URLs: []string{"http://x"}, Anchor: keys, Nameservers: []netip.Addr{netip.MustParseAddr("192.0.2.2")}, Pass: []string{"quiet"},
+				PassAlone: []string{"ip=192.0.2.5::192.0.2.1:24:pc7::off:192.0.2.2", "ip=[2001:db8::5]", "vlan=5:eth1"},
+				Network: netconf.Setup{
+					Link: "eth1", VLAN: 5, MTU: 1400, NoDHCP: true, Hostname: "pc7", NTP: []string{"a.example", "192.0.2.3"}, Gateways: []netip.Addr{netip.MustParseAddr("192.0.2.1")},
+					Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.5/24"), netip.MustParsePrefix("2001:db8::5/64")},
+				}}, nil},
+		{"network of the site", "inetboot.key=" + hex1, network, nil, &Settings{URLs: network.URLs, Anchor: keys, Network: network.Network}, nil},
+		{"DHCP beats the site's addresses", "inetboot.key=" + hex1 + " ip=dhcp vlan=", network, nil, &Settings{URLs: network.URLs, Anchor: keys, PassAlone: []string{"ip=dhcp", "vlan="}, Network: netconf.Setup{MTU: 1300}}, nil},
+		{"no DHCP", "inetboot.url=http://x inetboot.key=" + hex1 + " nodhcp", nil, nil, &Settings{URLs: []string{"http://x"}, Anchor: keys, PassAlone: []string{"nodhcp"}, Network: netconf.Setup{NoDHCP: true}}, nil},
+		{"bad address", "ip=10.0.0.300:::24", nil, nil, nil, ErrInvalid},
+		{"bad VLAN", "vlan=4095", nil, nil, nil, ErrInvalid},
+		{"bad MTU", "inetboot.mtu=100", nil, nil, nil, ErrInvalid},
+		{"bad time server", "inetboot.ntp=a,-b", nil, nil, nil, ErrInvalid},
 		{"bad URL", "inetboot.url=ftp://x", nil, nil, nil, ErrInvalid},
 		{"bad key", "inetboot.key=00", nil, nil, nil, ErrInvalid},
 		{"bad timeout", "inetboot.timeout=soon", nil, nil, nil, ErrInvalid},
@@ -81,7 +97,7 @@ func TestRead(t *testing.T) {
 		if tt.want == nil {
 			continue
 		}
-		if diff := cmp.Diff(tt.want, got, cmp.Comparer(func(a, b netip.Addr) bool { return a == b }), cmpopts.EquateEmpty(), cmp.Comparer(sameAnchor)); diff != "" {
+		if diff := cmp.Diff(tt.want, got, cmpopts.EquateComparable(netip.Addr{}, netip.Prefix{}), cmpopts.EquateEmpty(), cmp.Comparer(sameAnchor)); diff != "" {
 			t.Errorf("%s: Read(%q) differs (-want +got):\n%s", tt.name, tt.cmdline, diff)
 		}
 	}
@@ -107,6 +123,7 @@ func FuzzRead(f *testing.F) {
 	_, hex1 := key(1)
 	f.Add("inetboot.url=http://x inetboot.key=" + hex1 + ` a="b c" http_proxy=http://p`)
 	f.Add(`inetboot.url="http://a,http://b" nameserver=1.1.1.1,::1 inetboot.timeout=-1`)
+	f.Add("ip=192.0.2.5::192.0.2.1:24:pc7::off:192.0.2.2 ip=[2001:db8::5] vlan=5:eth1 inetboot.mtu=1400 inetboot.ntp=a nodhcp")
 	f.Add("\"\t =\" = inetboot.=")
 	f.Fuzz(func(t *testing.T, line string) {
 		s, err := Read(line, fstest.MapFS{})
