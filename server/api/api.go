@@ -22,16 +22,12 @@ import (
 	"github.com/inetboot/inetboot/catalog/publish"
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/storepath"
-	"github.com/inetboot/inetboot/internal/strictjson"
 	"github.com/inetboot/inetboot/server/boots"
 	"github.com/inetboot/inetboot/server/store"
 )
 
 // immutable is the Cache-Control of files that never change.
 const immutable = "public, max-age=31536000, immutable"
-
-// maxPaths is how many paths one question for missing files may have.
-const maxPaths = 10000
 
 // Options configures the interface.
 type Options struct {
@@ -233,25 +229,16 @@ func object(data []byte) error {
 	return nil
 }
 
+// missing answers which of some paths are not there.
 func (a *api) missing(c echo.Context) error {
-	var ask struct {
-		Paths []string `json:"paths"`
-	}
-	const limit = 4 << 20
-	data, err := readBody(c.Request(), limit)
+	paths, err := readPaths(c)
 	if err != nil {
-		return putError(err)
-	}
-	if err := strictjson.Unmarshal(data, limit, &ask); err != nil {
-		return refuse(http.StatusBadRequest, "%v", err)
-	}
-	if len(ask.Paths) > maxPaths {
-		return refuse(http.StatusBadRequest, "%d paths, at most %d in one question", len(ask.Paths), maxPaths)
+		return err
 	}
 	answer := struct {
 		Missing []string `json:"missing"`
 	}{Missing: []string{}}
-	for _, p := range ask.Paths {
+	for _, p := range paths {
 		if _, _, ok := storepath.Parse(p); !ok {
 			return refuse(http.StatusBadRequest, "%q is no path of a store", p)
 		}

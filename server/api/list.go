@@ -11,6 +11,9 @@ import (
 	"github.com/inetboot/inetboot/server/store"
 )
 
+// maxPaths is how many paths one request may have.
+const maxPaths = 10000
+
 // maxListed is how many files one answer to a question for a list has.
 const maxListed = 5000
 
@@ -47,29 +50,39 @@ func (a *api) list(c echo.Context) error {
 	}{files, more})
 }
 
-// remove removes files.
-func (a *api) remove(c echo.Context) error {
+// readPaths reads the list of paths, of at most maxPaths, that a request is
+// about.
+func readPaths(c echo.Context) ([]string, error) {
 	var ask struct {
 		Paths []string `json:"paths"`
 	}
 	const limit = 4 << 20
 	data, err := readBody(c.Request(), limit)
 	if err != nil {
-		return putError(err)
+		return nil, putError(err)
 	}
 	if err := strictjson.Unmarshal(data, limit, &ask); err != nil {
-		return refuse(http.StatusBadRequest, "%v", err)
+		return nil, refuse(http.StatusBadRequest, "%v", err)
 	}
 	if len(ask.Paths) > maxPaths {
-		return refuse(http.StatusBadRequest, "%d paths, at most %d at once", len(ask.Paths), maxPaths)
+		return nil, refuse(http.StatusBadRequest, "%d paths, at most %d in one request", len(ask.Paths), maxPaths)
 	}
-	err = a.store.Remove(c.Request().Context(), ask.Paths)
+	return ask.Paths, nil
+}
+
+// remove removes files.
+func (a *api) remove(c echo.Context) error {
+	paths, err := readPaths(c)
+	if err != nil {
+		return err
+	}
+	err = a.store.Remove(c.Request().Context(), paths)
 	if errors.Is(err, store.ErrNoPlace) {
 		return refuse(http.StatusUnprocessableEntity, "%v", err)
 	}
 	if err != nil {
 		return err
 	}
-	a.log.Info("files removed", "client", c.Request().RemoteAddr, "files", len(ask.Paths))
+	a.log.Info("files removed", "client", c.Request().RemoteAddr, "files", len(paths))
 	return c.JSON(http.StatusOK, struct{}{})
 }

@@ -12,7 +12,6 @@ import (
 const (
 	maxDir     = 1 << 30 // bytes of one directory
 	maxSymlink = 4096    // bytes of a target
-	maxDepth   = 1000    // of directories
 )
 
 // Read adds the tree of the filesystem in the size bytes of r to b, below the
@@ -24,27 +23,25 @@ func Read(ctx context.Context, b *source.Builder, r io.ReaderAt, size int64, pre
 	if err != nil {
 		return err
 	}
-	root, err := f.inode(rootInode)
-	if err != nil {
-		return err
-	}
-	if root.mode&source.TypeMask != source.TypeDir {
-		return bad("the root is not a directory")
-	}
-	w := &walker{ctx: ctx, f: f, b: b, seen: map[uint32]bool{rootInode: true}}
-	if err := w.add(prefix, root); err != nil {
-		return err
-	}
-	return w.dir(prefix, root, 0)
+	return source.Walk(ctx, b, &walker{f: f, b: b}, prefix, rootInode)
 }
 
 // walker adds to a builder.
 type walker struct {
-	ctx  context.Context
-	f    *filesystem
-	b    *source.Builder
-	seen map[uint32]bool // directories
+	f *filesystem
+	b *source.Builder
 }
+
+var _ source.Inodes[uint32, *inode] = (*walker)(nil)
+
+// Inode implements [source.Inodes].
+func (w *walker) Inode(number uint32) (*inode, error) { return w.f.inode(number) }
+
+// IsDir implements [source.Inodes].
+func (w *walker) IsDir(i *inode) bool { return i.mode&source.TypeMask == source.TypeDir }
+
+// Names implements [source.Inodes].
+func (w *walker) Names(i *inode) ([]source.Named[uint32], error) { return w.f.names(i) }
 
 // Open implements [source.Contents]. The place is the number of the inode.
 func (w *walker) Open(e *source.Entry) (io.ReadCloser, error) {
@@ -80,14 +77,14 @@ func (r *reader) SkipHole() (int64, error) {
 	return n, err
 }
 
-// add adds one entry.
-func (w *walker) add(path string, i *inode) error {
+// Add implements [source.Inodes].
+func (w *walker) Add(path string, i *inode, number uint32) error {
 	e := &source.Entry{Path: path, Mode: i.mode, UID: i.uid, GID: i.gid, Sec: i.sec, Nsec: i.nsec}
 	switch e.Type() {
 	case source.TypeRegular:
 		e.Size = i.size
 		if e.Size > 0 {
-			e.Contents, e.Place = w, int64(i.number)
+			e.Contents, e.Place = w, int64(number)
 		}
 	case source.TypeSymlink:
 		target, err := w.f.target(i)
@@ -102,7 +99,7 @@ func (w *walker) add(path string, i *inode) error {
 		return bad("/%s is of the type %#o", path, e.Type())
 	}
 	if i.links > 1 && !e.IsDir() {
-		e.Inode = uint64(i.number)
+		e.Inode = uint64(number)
 	}
 	err := w.f.xattrs(i, func(name string, value []byte) error {
 		if name != inlineName {
@@ -114,50 +111,6 @@ func (w *walker) add(path string, i *inode) error {
 		return fmt.Errorf("/%s: %w", path, err)
 	}
 	return w.b.Add(e)
-}
-
-// dir adds what is in the directory i.
-func (w *walker) dir(path string, i *inode, depth int) error {
-	if depth > maxDepth {
-		return bad("directories nest deeper than %d", maxDepth)
-	}
-	names, err := w.f.names(i)
-	if err != nil {
-		return fmt.Errorf("directory /%s: %w", path, err)
-	}
-	for _, n := range names {
-		if err := w.ctx.Err(); err != nil {
-			return err
-		}
-		p, err := source.Child(path, n.name)
-		if err != nil {
-			return err
-		}
-		if w.b.Excluded(p) {
-			continue
-		}
-		child, err := w.f.inode(n.inode)
-		if err != nil {
-			return fmt.Errorf("/%s: %w", p, err)
-		}
-		isDir := child.mode&source.TypeMask == source.TypeDir
-		if isDir {
-			// A directory has one name, so that this ends.
-			if w.seen[n.inode] {
-				return bad("the directory /%s has two names", p)
-			}
-			w.seen[n.inode] = true
-		}
-		if err := w.add(p, child); err != nil {
-			return err
-		}
-		if isDir {
-			if err := w.dir(p, child, depth+1); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
 }
 
 // target returns where a symbolic link leads.
@@ -185,16 +138,10 @@ func (f *filesystem) target(i *inode) (string, error) {
 	return string(data), nil
 }
 
-// name is one entry of a directory.
-type name struct {
-	name  string
-	inode uint32
-}
-
 // names reads a directory, except for "." and "..". Hashed directories
 // can be read like the others: their inner nodes look like empty entries
 // (Documentation/filesystems/ext4/directory.rst).
-func (f *filesystem) names(i *inode) ([]name, error) {
+func (f *filesystem) names(i *inode) ([]source.Named[uint32], error) {
 	if i.size > maxDir {
 		return nil, bad("a directory of %d bytes", i.size)
 	}
@@ -216,7 +163,7 @@ func (f *filesystem) names(i *inode) ([]name, error) {
 	if c.size%f.blockSize != 0 {
 		return nil, bad("a directory of %d bytes", c.size)
 	}
-	var out []name
+	var out []source.Named[uint32]
 	b := make([]byte, f.blockSize)
 	for at := int64(0); at < c.size; at += f.blockSize {
 		if _, err := c.ReadAt(b, at); err != nil && !errors.Is(err, io.EOF) {
@@ -230,7 +177,7 @@ func (f *filesystem) names(i *inode) ([]name, error) {
 }
 
 // dirBlock appends the entries of one block of a directory.
-func (f *filesystem) dirBlock(out []name, b []byte) ([]name, error) {
+func (f *filesystem) dirBlock(out []source.Named[uint32], b []byte) ([]source.Named[uint32], error) {
 	for len(b) > 0 {
 		if len(b) < 8 {
 			return nil, bad("a directory entry")
@@ -249,7 +196,7 @@ func (f *filesystem) dirBlock(out []name, b []byte) ([]name, error) {
 		}
 		if inode != 0 { // else it is free, or a checksum
 			if s := string(b[8 : 8+nameLen]); s != "." && s != ".." {
-				out = append(out, name{s, inode})
+				out = append(out, source.Named[uint32]{Name: s, Ref: inode})
 			}
 		}
 		b = b[length:]

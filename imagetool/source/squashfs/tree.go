@@ -8,10 +8,7 @@ import (
 	"github.com/inetboot/inetboot/imagetool/source"
 )
 
-const (
-	maxDir   = 1 << 30 // bytes of names of one directory
-	maxDepth = 1000
-)
+const maxDir = 1 << 30 // bytes of names of one directory
 
 // Options says how to read a squashfs.
 type Options struct {
@@ -28,28 +25,26 @@ func Read(ctx context.Context, b *source.Builder, r io.ReaderAt, size int64, o O
 	if err != nil {
 		return err
 	}
-	w := &walker{ctx: ctx, f: f, b: b, o: o, seen: make(map[uint64]bool)}
-	root, err := f.inode(f.root)
-	if err != nil {
-		return fmt.Errorf("the root: %w", err)
-	}
-	if root.mode&source.TypeMask != source.TypeDir {
-		return bad("the root is not a directory")
-	}
-	if err := w.add("", root, f.root); err != nil {
-		return err
-	}
-	return w.dir("", root, 0)
+	return source.Walk(ctx, b, &walker{f: f, b: b, o: o}, "", f.root)
 }
 
-// walker adds to a builder.
+// walker adds to a builder. Inodes are named by their references.
 type walker struct {
-	ctx  context.Context
-	f    *filesystem
-	b    *source.Builder
-	o    Options
-	seen map[uint64]bool // directories, by the reference of their inodes
+	f *filesystem
+	b *source.Builder
+	o Options
 }
+
+var _ source.Inodes[uint64, *inode] = (*walker)(nil)
+
+// Inode implements [source.Inodes].
+func (w *walker) Inode(ref uint64) (*inode, error) { return w.f.inode(ref) }
+
+// IsDir implements [source.Inodes].
+func (w *walker) IsDir(i *inode) bool { return i.mode&source.TypeMask == source.TypeDir }
+
+// Names implements [source.Inodes].
+func (w *walker) Names(i *inode) ([]source.Named[uint64], error) { return w.f.names(i) }
 
 // Open implements [source.Contents]. The place is the reference of the inode.
 func (w *walker) Open(e *source.Entry) (io.ReadCloser, error) {
@@ -85,8 +80,8 @@ func (r *reader) SkipHole() (int64, error) {
 	return n, err
 }
 
-// add adds one entry.
-func (w *walker) add(path string, i *inode, ref uint64) error {
+// Add implements [source.Inodes].
+func (w *walker) Add(path string, i *inode, ref uint64) error {
 	e := &source.Entry{
 		Path: path, Mode: i.mode, UID: i.uid, GID: i.gid, Sec: i.mtime, Target: i.target, Rdev: i.rdev,
 	}
@@ -122,58 +117,8 @@ func (w *walker) add(path string, i *inode, ref uint64) error {
 	return nil
 }
 
-// dir adds what is in the directory i.
-func (w *walker) dir(path string, i *inode, depth int) error {
-	if depth > maxDepth {
-		return bad("directories nest deeper than %d", maxDepth)
-	}
-	names, err := w.f.names(i)
-	if err != nil {
-		return fmt.Errorf("directory /%s: %w", path, err)
-	}
-	for _, n := range names {
-		if err := w.ctx.Err(); err != nil {
-			return err
-		}
-		p, err := source.Child(path, n.name)
-		if err != nil {
-			return err
-		}
-		if w.b.Excluded(p) {
-			continue
-		}
-		child, err := w.f.inode(n.ref)
-		if err != nil {
-			return fmt.Errorf("/%s: %w", p, err)
-		}
-		isDir := child.mode&source.TypeMask == source.TypeDir
-		if isDir {
-			// A directory has one name, so that this ends.
-			if w.seen[n.ref] {
-				return bad("the directory /%s has two names", p)
-			}
-			w.seen[n.ref] = true
-		}
-		if err := w.add(p, child, n.ref); err != nil {
-			return err
-		}
-		if isDir {
-			if err := w.dir(p, child, depth+1); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// name is one entry of a directory.
-type name struct {
-	name string
-	ref  uint64
-}
-
 // names reads a directory.
-func (f *filesystem) names(i *inode) ([]name, error) {
+func (f *filesystem) names(i *inode) ([]source.Named[uint64], error) {
 	left := i.dirSize - 3 // "." and "..", in a way
 	if left <= 0 {
 		return nil, nil
@@ -185,7 +130,7 @@ func (f *filesystem) names(i *inode) ([]name, error) {
 	if err != nil {
 		return nil, err
 	}
-	var out []name
+	var out []source.Named[uint64]
 	for left > 0 {
 		h, err := s.bytes(12)
 		if err != nil {
@@ -208,7 +153,7 @@ func (f *filesystem) names(i *inode) ([]name, error) {
 			if left -= int64(8 + len(n)); left < 0 {
 				return nil, bad("names go on behind the end of the directory")
 			}
-			out = append(out, name{string(n), uint64(block)<<16 | uint64(le.Uint16(e[0:]))})
+			out = append(out, source.Named[uint64]{Name: string(n), Ref: uint64(block)<<16 | uint64(le.Uint16(e[0:]))})
 		}
 	}
 	return out, nil
