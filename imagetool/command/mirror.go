@@ -19,7 +19,8 @@ import (
 )
 
 type mirrorOptions struct {
-	tokenFile, root string
+	tokenFile, root, temp string
+	noPacks               bool
 }
 
 func (a *app) mirrorCommand() *cobra.Command {
@@ -30,8 +31,12 @@ func (a *app) mirrorCommand() *cobra.Command {
 		Long: `Mirror copies the images of a store to another store: only what that lacks, each
 file compared with its name on the way, the catalog last. FROM is a store, or any
 copy of one that a web server shows. A mirror that was interrupted goes on with
-the same command. Boot packs are not copied: servers make them, and imagetool
-trace does.
+the same command.
+
+Boot packs come last: those that TO lacks, or has older ones of. They are not
+signed, and need not be: they must have blocks of their images only. A server TO
+keeps such a pack, as one that was put there with imagetool trace add, and makes
+none of its own for that image; --no-packs leaves packs to TO.
 
 No signing key is needed. Trust begins at the root.json named, else at the key
 folder's, else at TO's first root, and the first time at FROM's.`,
@@ -43,6 +48,8 @@ folder's, else at TO's first root, and the first time at FROM's.`,
 	}
 	c.Flags().StringVar(&o.tokenFile, "token-file", "", "file with the token of the server TO (default: $"+tokenVariable+")")
 	c.Flags().StringVar(&o.root, "root", "", "root.json that is trusted (default: the key folder's, then TO's first, FROM's first)")
+	c.Flags().BoolVar(&o.noPacks, "no-packs", false, "copy no boot packs")
+	c.Flags().StringVar(&o.temp, "tmp", "", "folder for a temporary file of the size of the largest boot pack (default $TMPDIR or /tmp)")
 	return c
 }
 
@@ -80,7 +87,7 @@ func (a *app) runMirror(ctx context.Context, o *mirrorOptions, fromName, toName 
 	if err != nil {
 		return err
 	}
-	res, err := a.mirrorOnce(ctx, from, to, anchor, m, rep)
+	res, err := a.mirrorOnce(ctx, o, from, to, anchor, m, rep)
 	if err := errors.Join(err, m.End(ctx)); err != nil {
 		return err
 	}
@@ -88,7 +95,7 @@ func (a *app) runMirror(ctx context.Context, o *mirrorOptions, fromName, toName 
 	if a.json {
 		return a.writeJSON(out)
 	}
-	a.say("%d images: %d of %d blocks and %d other files copied, %s in %s", res.Images, res.Blocks, res.Of, res.Files, bytesText(res.Bytes),
+	a.say("%d images: %d of %d blocks, %d other files and %d boot packs copied, %s in %s", res.Images, res.Blocks, res.Of, res.Files, res.Packs, bytesText(res.Bytes),
 		time.Since(start).Round(100*time.Millisecond))
 	if res.Updated {
 		a.say("%s has catalog version %d now", to, res.Catalog)
@@ -134,9 +141,9 @@ func (a *app) mirrorAnchor(ctx context.Context, o *mirrorOptions, from, to store
 	return nil, fmt.Errorf("%s: %w", from, push.ErrNoCatalog)
 }
 
-// mirrorOnce copies files, and then the catalog over the one that was there at
-// the beginning.
-func (a *app) mirrorOnce(ctx context.Context, from, to store.Store, anchor *catalog.Anchor, m *marks.Mark, rep *reporter) (*replicate.Result, error) {
+// mirrorOnce copies files, then the catalog over the one that was there at the
+// beginning, and boot packs.
+func (a *app) mirrorOnce(ctx context.Context, o *mirrorOptions, from, to store.Store, anchor *catalog.Anchor, m *marks.Mark, rep *reporter) (*replicate.Result, error) {
 	cat, _, err := push.Load(ctx, from, anchor)
 	if err != nil {
 		return nil, err
@@ -160,6 +167,8 @@ func (a *app) mirrorOnce(ctx context.Context, from, to store.Store, anchor *cata
 	if err := m.Confirm(ctx); err != nil {
 		return nil, fmt.Errorf("%w: run the same command again, it copies what is missing", err)
 	}
-	res.Updated, err = replicate.Metadata(ctx, from, to, cat, tag)
-	return res, err
+	if res.Updated, err = replicate.Metadata(ctx, from, to, cat, tag); err != nil || o.noPacks {
+		return res, err
+	}
+	return res, replicate.Packs(ctx, from, to, cat, o.temp, res, rep, rep.Note)
 }

@@ -42,6 +42,7 @@ type Result struct {
 	Blocks  int    `json:"blocks"` // that were copied
 	Of      int    `json:"of_blocks"`
 	Files   int    `json:"files"` // other files that were copied
+	Packs   int    `json:"packs"` // boot packs that were copied
 	Bytes   int64  `json:"bytes"`
 	Updated bool   `json:"updated"` // the catalog was replaced
 }

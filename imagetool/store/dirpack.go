@@ -52,6 +52,22 @@ func (d *Dir) OpenPack(ctx context.Context, manifest digest.SHA256) (io.ReadClos
 	return f, nil
 }
 
+// StatPack implements Store.
+func (d *Dir) StatPack(ctx context.Context, manifest digest.SHA256) (Info, error) {
+	if err := ctx.Err(); err != nil {
+		return Info{}, err
+	}
+	path := storepath.Pack(manifest)
+	fi, err := os.Stat(d.file(path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return Info{}, fmt.Errorf("%w: %w", ErrNotExist, err)
+	}
+	if err != nil {
+		return Info{}, fmt.Errorf("look for the boot pack: %w", err)
+	}
+	return Info{Path: path, Size: fi.Size(), Time: fi.ModTime()}, nil
+}
+
 // RemovePack implements Store.
 func (d *Dir) RemovePack(ctx context.Context, manifest digest.SHA256) error {
 	if err := ctx.Err(); err != nil {

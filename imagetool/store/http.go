@@ -246,6 +246,27 @@ func (h *HTTP) OpenPack(ctx context.Context, manifest digest.SHA256) (io.ReadClo
 	return nil, err
 }
 
+// StatPack implements Store. Web servers that are no InetBoot server say the
+// same.
+func (h *HTTP) StatPack(ctx context.Context, manifest digest.SHA256) (Info, error) {
+	path := storepath.Pack(manifest)
+	r := request{what: "look for the boot pack", method: http.MethodHead, path: path, fresh: true}
+	resp, _, err := h.send(ctx, r)
+	if err != nil {
+		return Info{}, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= 300 {
+		_, err := refusal(r, resp.StatusCode, nil)
+		return Info{}, err
+	}
+	written, err := http.ParseTime(resp.Header.Get("Last-Modified"))
+	if err != nil {
+		written = time.Time{} // is not told
+	}
+	return Info{Path: path, Size: resp.ContentLength, Time: written}, nil
+}
+
 // RemovePack implements Store.
 func (h *HTTP) RemovePack(ctx context.Context, manifest digest.SHA256) error {
 	_, _, err := h.do(ctx, request{what: "remove the boot pack", method: http.MethodDelete, path: storepath.Pack(manifest), limit: maxMessage, auth: true})

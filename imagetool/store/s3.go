@@ -348,13 +348,23 @@ func (s *S3) OpenPack(ctx context.Context, manifest digest.SHA256) (io.ReadClose
 	return body, nil
 }
 
+// StatPack implements Store.
+func (s *S3) StatPack(ctx context.Context, manifest digest.SHA256) (Info, error) {
+	p := storepath.Pack(manifest)
+	o, err := s.core.StatObject(ctx, s.bucket, s.key(p), minio.StatObjectOptions{})
+	if err != nil {
+		return Info{}, s.explain("look for the boot pack", err)
+	}
+	return Info{Path: p, Size: o.Size, Time: o.LastModified}, nil
+}
+
 // RemovePack implements Store.
 func (s *S3) RemovePack(ctx context.Context, manifest digest.SHA256) error {
-	p := storepath.Pack(manifest)
-	if _, err := s.core.StatObject(ctx, s.bucket, s.key(p), minio.StatObjectOptions{}); err != nil {
-		return s.explain("remove the boot pack", err)
+	p, err := s.StatPack(ctx, manifest)
+	if err != nil {
+		return fmt.Errorf("remove the boot pack: %w", err)
 	}
-	return s.Remove(ctx, []string{p})
+	return s.Remove(ctx, []string{p.Path})
 }
 
 func contentType(path string) string {

@@ -81,6 +81,10 @@ type Store interface {
 	// if there is none.
 	OpenPack(ctx context.Context, manifest digest.SHA256) (io.ReadCloser, error)
 
+	// StatPack describes the boot pack of a manifest. Its time is zero if the
+	// store does not know it. The error wraps ErrNotExist if there is none.
+	StatPack(ctx context.Context, manifest digest.SHA256) (Info, error)
+
 	// RemovePack removes it. The error wraps ErrNotExist if there is none.
 	RemovePack(ctx context.Context, manifest digest.SHA256) error
 

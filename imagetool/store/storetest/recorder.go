@@ -76,4 +76,8 @@ func (r *recorder) OpenPack(context.Context, digest.SHA256) (io.ReadCloser, erro
 	return nil, store.ErrNotExist
 }
 
+func (r *recorder) StatPack(context.Context, digest.SHA256) (store.Info, error) {
+	return store.Info{}, store.ErrNotExist
+}
+
 func (r *recorder) RemovePack(context.Context, digest.SHA256) error { return store.ErrNotExist }

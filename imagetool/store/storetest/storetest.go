@@ -13,6 +13,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -348,6 +349,9 @@ func testPacks(t *testing.T, st store.Store) {
 	if _, err := st.OpenPack(ctx, m); !errors.Is(err, store.ErrNotExist) {
 		t.Errorf("OpenPack of nothing = %v; want ErrNotExist", err)
 	}
+	if _, err := st.StatPack(ctx, m); !errors.Is(err, store.ErrNotExist) {
+		t.Errorf("StatPack of nothing = %v; want ErrNotExist", err)
+	}
 	if err := st.RemovePack(ctx, m); !errors.Is(err, store.ErrNotExist) {
 		t.Errorf("RemovePack of nothing = %v; want ErrNotExist", err)
 	}
@@ -360,6 +364,9 @@ func testPacks(t *testing.T, st store.Store) {
 		defer r.Close()
 		if got, err := io.ReadAll(r); err != nil || !bytes.Equal(got, want) {
 			t.Errorf("OpenPack = %d bytes, %v; want the %d that were put", len(got), err, len(want))
+		}
+		if i, err := st.StatPack(ctx, m); err != nil || i.Path != storepath.Pack(m) || i.Size != int64(len(want)) || time.Since(i.Time).Abs() > time.Hour {
+			t.Errorf("StatPack = %+v, %v; want %d bytes, written now", i, err, len(want))
 		}
 	}
 	var last []byte
