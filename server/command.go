@@ -24,6 +24,7 @@ const tokenVariable = "INETBOOT_TOKEN"
 
 type options struct {
 	data, tokenFile string
+	passphraseFile  string
 	listen, url     string
 	tlsCert, tlsKey string
 	logFormat       string
@@ -42,6 +43,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
   server --data /srv/inetboot --listen :80
   server --listen 127.0.0.1:0              # a free port, which the log tells
   server --tls-cert boot.pem --tls-key boot.key --url https://boot.example.org
+  server --passphrase-file /root/passphrase  # encrypts the server's own key
   server token --data /srv/inetboot        # prints the publishers' token
   server completion bash >/etc/bash_completion.d/server`,
 		Args:          cobra.NoArgs,
@@ -54,6 +56,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f := cmd.Flags()
 	f.StringVar(&o.listen, "listen", ":8080", "address and port; port 0 takes a free one")
 	f.StringVar(&o.url, "url", "", "how publishers and clients reach this server, for the line that is printed (default made from --listen)")
+	f.StringVar(&o.passphraseFile, "passphrase-file", "", "file with the passphrase of the server's key, which encrypts it (default: "+setup.PassphraseVariable+", else the systemd credential "+setup.PassphraseCredential+", else the key is not encrypted)")
 	f.StringVar(&o.tlsCert, "tls-cert", "", "certificate file, to serve HTTPS")
 	f.StringVar(&o.tlsKey, "tls-key", "", "the certificate's key file")
 	f.StringVar(&o.logFormat, "log-format", "", "text or json (default text on a terminal, else json)")

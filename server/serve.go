@@ -49,11 +49,19 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) (err error
 	if o.tokenFile == "" {
 		from.Token = os.Getenv(tokenVariable)
 	}
-	folder, err := setup.Open(data, from)
+	passphrase, err := setup.ReadPassphrase(o.passphraseFile)
+	if err != nil {
+		return err
+	}
+	folder, err := setup.Open(data, from, passphrase)
+	clear(passphrase.Value)
 	if err != nil {
 		return err
 	}
 	defer folder.Close()
+	if folder.Encrypted {
+		log.Warn("the server's key is encrypted from now on; copies of its file that were made before are not", "passphrase", passphrase.From)
+	}
 	limits := store.DefaultLimits()
 	limits.File = o.maxFile
 	dir, err := store.Open(folder.Store(), folder.Temp(), limits, publish.KeySigner(folder.Online))

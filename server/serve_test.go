@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/inetboot/inetboot/internal/digest"
+	"github.com/inetboot/inetboot/internal/keyfile"
 	"github.com/inetboot/inetboot/internal/storepath"
 	"github.com/inetboot/inetboot/server/setup"
 )
@@ -192,5 +193,44 @@ func TestVersion(t *testing.T) {
 	var out bytes.Buffer
 	if err := run(t.Context(), []string{"version"}, &out, io.Discard); err != nil || !strings.HasPrefix(out.String(), "server ") {
 		t.Errorf("version printed %q, %v", out.String(), err)
+	}
+}
+
+// The key that signs snapshot and timestamp lies on the disk encrypted if a
+// passphrase was given at the first start, and the server needs it again.
+func TestEncryptedKey(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "passphrase")
+	if err := os.WriteFile(file, []byte("correct horse\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	data := filepath.Join(t.TempDir(), "data")
+	key := func(args ...string) string {
+		t.Helper()
+		url, _, stop := start(t, data, args...)
+		resp, err := http.Get(url + "/api/v1/online-key")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			t.Errorf("online-key = %s, %v", resp.Status, err)
+		}
+		if err := stop(); err != nil {
+			t.Error(err)
+		}
+		return string(body)
+	}
+	first := key("--passphrase-file", file)
+	if f, err := keyfile.Read(filepath.Join(data, "online.key")); err != nil || !f.Encrypted {
+		t.Errorf("the key after the first start: %+v, %v; want it encrypted", f, err)
+	}
+	err := run(t.Context(), []string{"--data", data, "--listen", "127.0.0.1:0"}, io.Discard, io.Discard)
+	if !errors.Is(err, keyfile.ErrEncrypted) {
+		t.Errorf("a start without the passphrase = %v; want ErrEncrypted", err)
+	}
+	t.Setenv(setup.PassphraseVariable, "correct horse")
+	if again := key(); again != first {
+		t.Errorf("the second start has the key %s; want %s", again, first)
 	}
 }

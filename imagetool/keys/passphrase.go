@@ -14,15 +14,12 @@ import (
 	"github.com/inetboot/inetboot/internal/keyfile"
 )
 
-const (
-	minPassphrase = 8       // bytes, of a new one
-	maxPassphrase = 1 << 10 // bytes
-	askedAtMost   = 3       // times, for the passphrase of one key
-)
+// askedAtMost is how many times a person is asked for the passphrase of one key.
+const askedAtMost = 3
 
 // ErrNoPassphrase is wrapped when a passphrase is needed and there is no way
 // to get it.
-var ErrNoPassphrase = errors.New("no passphrase for the key")
+var ErrNoPassphrase = keyfile.ErrNoPassphrase
 
 // An Asker knows passphrases. Whoever gets one overwrites it after use.
 type Asker interface {
@@ -80,8 +77,8 @@ func (Terminal) NewPassphrase(ctx context.Context, name string) ([]byte, error) 
 }
 
 func checkNew(p []byte) error {
-	if len(p) < minPassphrase {
-		return fmt.Errorf("%w: it has %d bytes, at least %d are needed (--no-passphrase leaves the key unencrypted)", ErrNoPassphrase, len(p), minPassphrase)
+	if err := keyfile.CheckNew(p); err != nil {
+		return fmt.Errorf("%w (--no-passphrase leaves the key unencrypted)", err)
 	}
 	return nil
 }
@@ -185,31 +182,9 @@ func FromVariable(name string) Fixed {
 // file; - is standard input, /dev/fd/N a descriptor. The file is read once: a
 // pipe has it only once. The copy that stays is overwritten by forget.
 func FromFile(name string) (f Fixed, forget func(), err error) {
-	if name == "-" {
-		name = "/dev/stdin"
-	}
-	file, err := os.Open(name)
+	p, err := keyfile.ReadPassphrase(name)
 	if err != nil {
-		return Fixed{}, nil, fmt.Errorf("%w: read it: %w", ErrNoPassphrase, err)
+		return Fixed{}, nil, err
 	}
-	defer file.Close()
-	fi, err := file.Stat()
-	if err != nil {
-		return Fixed{}, nil, fmt.Errorf("%w: read it: %w", ErrNoPassphrase, err)
-	}
-	if fi.Mode().IsRegular() && fi.Mode().Perm()&0o077 != 0 {
-		return Fixed{}, nil, fmt.Errorf("%w: %s with its passphrase has mode %04o: run chmod 600 on it", keyfile.ErrOpen, name, fi.Mode().Perm())
-	}
-	data := make([]byte, maxPassphrase+2)
-	n, err := io.ReadFull(file, data)
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		return Fixed{}, nil, fmt.Errorf("%w: read it: %w", ErrNoPassphrase, err)
-	}
-	line, _, _ := bytes.Cut(data[:n], []byte("\n"))
-	line = bytes.TrimSuffix(line, []byte("\r"))
-	if len(line) > maxPassphrase {
-		clear(data)
-		return Fixed{}, nil, fmt.Errorf("%w: %s is no file with a passphrase: it has more than %d bytes", ErrNoPassphrase, name, maxPassphrase)
-	}
-	return Fixed{From: name, Read: func() ([]byte, error) { return bytes.Clone(line), nil }}, func() { clear(data) }, nil
+	return Fixed{From: name, Read: func() ([]byte, error) { return bytes.Clone(p), nil }}, func() { clear(p) }, nil
 }

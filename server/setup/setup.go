@@ -29,6 +29,7 @@ type Folder struct {
 	Token     string             // what publishers have to show
 	TokenFile string             // the file that holds the token; empty if it came from elsewhere
 	Online    ed25519.PrivateKey // signs snapshot and timestamp of the catalog
+	Encrypted bool               // the file of that key was encrypted just now; it had not been before
 
 	lock *os.File
 }
@@ -72,8 +73,8 @@ type Source struct {
 // Open opens the data folder for one server at a time; errors wrap ErrInUse
 // if there is another one. What is not there is made: the folder, and a file
 // with a random token that only its owner can read, and one with the key that
-// signs snapshot and timestamp.
-func Open(path string, token Source) (*Folder, error) {
+// signs snapshot and timestamp, encrypted if there is a passphrase.
+func Open(path string, token Source, key Passphrase) (*Folder, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("make the data folder: %w", err)
@@ -97,7 +98,7 @@ func Open(path string, token Source) (*Folder, error) {
 		}
 		return nil, fmt.Errorf("open the data folder %s: %w", path, err)
 	}
-	if f.Online, err = openKey(filepath.Join(path, keyFile)); err == nil {
+	if f.Online, f.Encrypted, err = openKey(filepath.Join(path, keyFile), key); err == nil {
 		err = f.openToken(token)
 	}
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 
 func TestOpen(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "a", "b")
-	f, err := Open(path, Source{})
+	f, err := Open(path, Source{}, Passphrase{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -22,13 +22,13 @@ func TestOpen(t *testing.T) {
 	if err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("token file: %v, %v; want 0600", info, err)
 	}
-	if _, err := Open(path, Source{}); !errors.Is(err, ErrInUse) {
+	if _, err := Open(path, Source{}, Passphrase{}); !errors.Is(err, ErrInUse) {
 		t.Errorf("second Open = %v; want ErrInUse", err)
 	}
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}
-	again, err := Open(path, Source{})
+	again, err := Open(path, Source{}, Passphrase{})
 	if err != nil || again.First || again.Token != f.Token {
 		t.Fatalf("Open again = %+v, %v; want the same token", again, err)
 	}
@@ -37,7 +37,7 @@ func TestOpen(t *testing.T) {
 	if err := os.Remove(f.TokenFile); err != nil {
 		t.Fatal(err)
 	}
-	fresh, err := Open(path, Source{})
+	fresh, err := Open(path, Source{}, Passphrase{})
 	if err != nil || !fresh.First || fresh.Token == f.Token {
 		t.Fatalf("Open without the token file = %+v, %v; want a new token, to be shown", fresh, err)
 	}
@@ -47,7 +47,7 @@ func TestOpen(t *testing.T) {
 func TestTokenSources(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "data")
 	const given = "0123456789abcdefg"
-	f, err := Open(path, Source{Token: given})
+	f, err := Open(path, Source{Token: given}, Passphrase{})
 	if err != nil || f.Token != given || f.TokenFile != "" || !f.First {
 		t.Fatalf("Open with a token = %+v, %v", f, err)
 	}
@@ -59,7 +59,7 @@ func TestTokenSources(t *testing.T) {
 	if err := os.WriteFile(file, []byte(given+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	f, err = Open(path, Source{File: file})
+	f, err = Open(path, Source{File: file}, Passphrase{})
 	if err != nil || f.Token != given || f.TokenFile != file || f.First {
 		t.Fatalf("Open with a token file = %+v, %v", f, err)
 	}
@@ -68,7 +68,7 @@ func TestTokenSources(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, s := range []Source{{File: file}, {Token: "short"}, {File: path}} {
-		if f, err := Open(path, s); err == nil {
+		if f, err := Open(path, s, Passphrase{}); err == nil {
 			f.Close()
 			t.Errorf("Open with %+v succeeded", s)
 		} else if strings.Contains(err.Error(), "short") {
