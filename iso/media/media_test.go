@@ -2,9 +2,11 @@ package media
 
 import (
 	"bytes"
+	"debug/pe"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -105,7 +107,7 @@ func TestPartsAddUp(t *testing.T) {
 			t.Errorf("part %q has %d bytes; want %d", name, sizes[name], want)
 		}
 	}
-	for _, name := range []string{"GRUB for BIOS", "GRUB for UEFI", "file systems and tables"} {
+	for _, name := range []string{"GRUB for BIOS", "UEFI loader and its FAT", "file systems and tables"} {
 		if sizes[name] <= 0 {
 			t.Errorf("part %q has %d bytes; want more than none", name, sizes[name])
 		}
@@ -186,8 +188,57 @@ func TestPartitionTable(t *testing.T) {
 	if err != nil {
 		t.Fatalf("read BOOTX64.EFI: %v", err)
 	}
-	if !bytes.HasPrefix(program, []byte("MZ")) {
-		t.Errorf("BOOTX64.EFI begins with % x; want a PE program", program[:min(2, len(program))])
+	efi := filepath.Join(t.TempDir(), "inetboot.efi")
+	kernel, _ := part(t, "vmlinuz", 300_001, 1)
+	initramfs, _ := part(t, "initramfs.xz", 200_004, 2)
+	if _, err := BuildEFI(t.Context(), Options{Kernel: kernel, Initramfs: initramfs, Out: efi}); err != nil {
+		t.Fatal(err)
+	}
+	alone, err := os.ReadFile(efi)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(program, alone) {
+		t.Errorf("BOOTX64.EFI has %d bytes that are not the %d of the program that BuildEFI writes", len(program), len(alone))
+	}
+}
+
+// TestProgram reads the program for UEFI: everything is in it, once, and the
+// slot can be found.
+func TestProgram(t *testing.T) {
+	m := build(t)
+	esp := int(binary.LittleEndian.Uint32(m.data[446+16+8:])) * 512
+	f, err := pe.NewFile(io.NewSectionReader(bytes.NewReader(m.data[esp:]), int64(bytes.Index(m.data[esp:], []byte("MZ"))), int64(len(m.data))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string][]byte{
+		".linux": m.kernel, ".cmdline": []byte(Cmdline), ".initrd": m.initramfs,
+	} {
+		s := f.Section(name)
+		if s == nil {
+			t.Fatalf("there is no section %s", name)
+		}
+		if got, err := s.Data(); err != nil || !bytes.HasPrefix(got, want) {
+			t.Errorf("%s has %d bytes (%v) that do not begin with the %d given", name, len(got), err, len(want))
+		}
+	}
+	initrd, err := f.Section(".initrd").Data()
+	if err != nil || !bytes.HasSuffix(initrd, site.EmptySlot()) {
+		t.Errorf(".initrd (%v) does not end with the site slot", err)
+	}
+}
+
+// TestSmallModule checks that GRUB's modules are those that the small one was
+// made for, and what happens when they are not.
+func TestSmallModule(t *testing.T) {
+	dir := "/usr/lib/grub/i386-pc/"
+	if err := checkSmall(dir+"linux.mod", dir+"normal.mod"); err != nil {
+		t.Errorf("checkSmall(linux, normal) = %v", err)
+	}
+	// menu and command line use much of normal.
+	if err := checkSmall(dir+"ls.mod", dir+"normal.mod"); !errors.Is(err, ErrModule) {
+		t.Errorf("checkSmall(ls, normal) = %v; want ErrModule", err)
 	}
 }
 
@@ -212,6 +263,9 @@ func TestElTorito(t *testing.T) {
 	if want := int(binary.LittleEndian.Uint32(m.data[446+16+8:])) * 512; esp != want {
 		t.Errorf("UEFI finds its file system on a CD at byte %d, on a disk at byte %d; want one place", esp, want)
 	}
+	if got, want := int(binary.LittleEndian.Uint16(catalog[96+6:]))*512, len(m.data)-esp; got != want {
+		t.Errorf("UEFI finds a file system of %d bytes on a CD; want %d, to the end of the medium", got, want)
+	}
 }
 
 func TestSizeLimit(t *testing.T) {
@@ -234,7 +288,7 @@ func TestSizeLimit(t *testing.T) {
 		if !errors.Is(err, ErrTooLarge) {
 			t.Fatalf("Build of %d bytes with limit %d = %v; want ErrTooLarge", size, tt.limit, err)
 		}
-		for _, want := range []string{"kernel 300001", "initramfs 200004", "site slot 16384", "GRUB for BIOS", "GRUB for UEFI", fmt.Sprint(size)} {
+		for _, want := range []string{"kernel 300001", "initramfs 200004", "site slot 16384", "GRUB for BIOS", "UEFI loader", fmt.Sprint(size)} {
 			if !strings.Contains(err.Error(), want) {
 				t.Errorf("Build = %v; want %q in it", err, want)
 			}
