@@ -17,7 +17,9 @@ import (
 
 	"github.com/inetboot/inetboot/imagetool/contents"
 	"github.com/inetboot/inetboot/imagetool/extract"
+	"github.com/inetboot/inetboot/imagetool/root"
 	"github.com/inetboot/inetboot/imagetool/rootfs"
+	"github.com/inetboot/inetboot/imagetool/source"
 	"github.com/inetboot/inetboot/imagetool/store"
 	"github.com/inetboot/inetboot/internal/storepath"
 )
@@ -31,28 +33,31 @@ func (a *app) pullCommand() *cobra.Command {
 	var o pullOptions
 	c := &cobra.Command{
 		Use:   "pull IMAGE -o OUTPUT",
-		Short: "Get an image back: as a directory, a tar archive, or the files it consists of",
+		Short: "Get an image back: as a directory, a tar archive, a filesystem, or the files it consists of",
 		Long: `Pull reads a published image and writes its root
 
   dir    into a directory, which must be empty or missing. Owners and devices need
          root; without it they are left out
   tar    as a tar archive, compressed if its name ends in .gz or .zst; - is standard
          output
+  erofs  as one EROFS image, which mount -o loop shows, whatever the root was
+         published as; - is standard output
   files  as it is published: the files of the root (mount -t erofs -o loop,device=…
          shows an EROFS), vmlinuz, initrd and manifest.json, into a directory
 
 Everything that is read is compared with the signed catalog. Without --format, the
-name of the output decides between dir and tar.`,
+name of the output decides between dir, tar and erofs (.erofs).`,
 		Example: `  imagetool pull debian/12 -o ./debian-root
   imagetool pull debian/12/amd64 -o debian.tar.zst
   imagetool pull debian --format tar -o - | docker import - debian:12
+  imagetool pull debian/12 -o debian.erofs && mount -o loop debian.erofs /mnt
   imagetool pull debian/12 --format files -o ./image --to https://boot.example.org/`,
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error { return a.runPull(c.Context(), &o, args[0]) },
 	}
 	o.flags(c)
 	c.Flags().StringVarP(&o.output, "output", "o", "", "directory or file to write (required)")
-	c.Flags().StringVar(&o.format, "format", "", "dir, tar or files (default: by the name)")
+	c.Flags().StringVar(&o.format, "format", "", "dir, tar, erofs or files (default: by the name)")
 	return c
 }
 
@@ -65,6 +70,8 @@ func (a *app) runPull(ctx context.Context, o *pullOptions, spec string) error {
 		if name := strings.ToLower(o.output); name == "-" || strings.HasSuffix(name, ".tar") || strings.HasSuffix(name, ".tar.gz") ||
 			strings.HasSuffix(name, ".tgz") || strings.HasSuffix(name, ".tar.zst") {
 			o.format = "tar"
+		} else if strings.HasSuffix(name, ".erofs") {
+			o.format = "erofs"
 		}
 	}
 	st, img, err := a.contents(ctx, &o.where, spec)
@@ -79,10 +86,10 @@ func (a *app) runPull(ctx context.Context, o *pullOptions, spec string) error {
 	switch o.format {
 	case "files":
 		err = pullFiles(ctx, st, img, o.output, rep)
-	case "dir", "tar":
+	case "dir", "tar", "erofs":
 		err = a.pullTree(ctx, st, img, o, rep)
 	default:
-		return &usageError{fmt.Errorf("--format %s: want dir, tar or files", o.format)}
+		return &usageError{fmt.Errorf("--format %s: want dir, tar, erofs or files", o.format)}
 	}
 	if err != nil {
 		return err
@@ -129,6 +136,9 @@ func (a *app) pullTree(ctx context.Context, st store.Store, img *contents.Image,
 		}
 		return err
 	}
+	if o.format == "erofs" {
+		return a.pullImage(ctx, t, o.output, rep)
+	}
 	if o.output == "-" {
 		out := bufio.NewWriterSize(a.out, 1<<20)
 		return errors.Join(extract.Tar(ctx, t, out, rep.Add), out.Flush())
@@ -139,6 +149,26 @@ func (a *app) pullTree(ctx context.Context, st store.Store, img *contents.Image,
 			return err
 		}
 		return errors.Join(extract.Tar(ctx, t, out, rep.Add), out.Close())
+	})
+}
+
+// pullImage writes the tree as one EROFS.
+func (a *app) pullImage(ctx context.Context, t *source.Tree, name string, rep *reporter) error {
+	plan, err := root.NewPlan(t)
+	if err != nil {
+		return err
+	}
+	if name == "-" {
+		out := bufio.NewWriterSize(a.out, 1<<20)
+		_, err := plan.Image(ctx, out, nil, rep.Add)
+		return errors.Join(err, out.Flush())
+	}
+	return replaceFile(name, func(f *os.File) error {
+		size, err := plan.Image(ctx, f, f, rep.Add)
+		if err != nil {
+			return err
+		}
+		return f.Truncate(size) // it may end with a hole
 	})
 }
 
@@ -159,6 +189,13 @@ func (nopCloser) Close() error { return nil }
 
 // writeFile writes a file under a temporary name and renames it.
 func writeFile(name string, write func(io.Writer) error) (err error) {
+	return replaceFile(name, func(f *os.File) error {
+		out := bufio.NewWriterSize(f, 1<<20)
+		return errors.Join(write(out), out.Flush())
+	})
+}
+
+func replaceFile(name string, write func(*os.File) error) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
 	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
@@ -168,8 +205,7 @@ func writeFile(name string, write func(io.Writer) error) (err error) {
 			_ = os.Remove(f.Name())
 		}
 	}()
-	out := bufio.NewWriterSize(f, 1<<20)
-	if err := errors.Join(write(out), out.Flush(), f.Chmod(0o644), f.Close()); err != nil {
+	if err := errors.Join(write(f), f.Chmod(0o644), f.Close()); err != nil {
 		return err
 	}
 	return os.Rename(f.Name(), name)

@@ -115,6 +115,14 @@ func TestPullDiffMount(t *testing.T) {
 	if out, _ := c.run(command.ExitOK, "push", archive, "--name", "test", "--version", "1", "--blockfs", program); !strings.Contains(out, "already there") {
 		t.Errorf("push of the pulled archive says %q", out)
 	}
+	single := filepath.Join(dir, "out.erofs")
+	c.run(command.ExitOK, "pull", "test", "-o", single)
+	if fi, err := os.Stat(single); err != nil || fi.Sys().(*syscall.Stat_t).Blocks*512 > fi.Size()-9<<20 {
+		t.Errorf("the hole was filled in the EROFS: %v, %v", fi, err)
+	}
+	if out, _ := c.run(command.ExitOK, "push", single, "--name", "test", "--version", "1", "--blockfs", program); !strings.Contains(out, "already there") {
+		t.Errorf("push of the pulled EROFS says %q", out)
+	}
 	image := filepath.Join(dir, "image")
 	c.run(command.ExitOK, "pull", "test", "-o", image, "--format", "files")
 	for _, f := range []string{"meta", "data", "vmlinuz", "initrd", "manifest.json"} {

@@ -23,7 +23,9 @@ const (
 	chunkIndexes      = 0x20 // chunks have indexes of eight bytes
 	chunkIndexLength  = 8
 	maxChunkBits      = 31 // beyond those of a block
+	primaryDevice     = 0  // the file that has the superblock
 	dataDevice        = 1
+	maxBlocks         = 1<<32 - 2
 	xattrHeaderLength = 12
 	xattrEntryLength  = 4
 	direntLength      = 12
@@ -46,6 +48,17 @@ func superblock(root uint64, inodes uint64, metaBlocks, dataBlocks uint32) []byt
 	le.PutUint16(b[88:], slotOffset/slotLength)
 	slot := b[superLength:]
 	le.PutUint32(slot[64:], dataBlocks)
+	return b
+}
+
+// singleSuperblock returns the superblock of an image whose contents stand
+// behind the metadata. As much room as a slot would take stays empty.
+func singleSuperblock(root uint64, inodes uint64, blocks uint32) []byte {
+	b := superblock(root, inodes, blocks, 0)
+	le := binary.LittleEndian
+	le.PutUint32(b[80:], incompatChunks)
+	le.PutUint16(b[86:], 0)
+	le.PutUint16(b[88:], 0)
 	return b
 }
 

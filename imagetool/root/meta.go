@@ -17,21 +17,38 @@ import (
 // attributes, targets of links and the ends of directories behind them; then
 // come the whole blocks of directories. All names of a file lead to one inode.
 func (p *Plan) Meta(w io.Writer) error {
+	_, err := p.meta(w, false)
+	return err
+}
+
+// meta writes the metadata. If single is set, the contents are to follow in the
+// same file. length is that of what was written.
+func (p *Plan) meta(w io.Writer, single bool) (length int64, err error) {
 	l, err := p.layOut()
 	if err != nil {
-		return fmt.Errorf("lay out the EROFS metadata: %w", err)
+		return 0, fmt.Errorf("lay out the EROFS metadata: %w", err)
+	}
+	super := superblock(l.nid(p.tree.Root()), l.count, l.blocks, uint32(p.size/PageSize))
+	l.device = dataDevice
+	if single {
+		blocks := int64(l.blocks) + p.size/PageSize
+		if blocks > maxBlocks {
+			return 0, fmt.Errorf("%w: metadata and contents have %d blocks", ErrTooLarge, blocks)
+		}
+		super = singleSuperblock(l.nid(p.tree.Root()), l.count, uint32(blocks))
+		l.device, l.base = primaryDevice, l.blocks
 	}
 	out := &writer{w: bufio.NewWriterSize(w, 1<<20)}
 	out.pad(superOffset)
-	out.write(superblock(l.nid(p.tree.Root()), l.count, l.blocks, uint32(p.size/PageSize)))
+	out.write(super)
 	l.write(out)
 	if out.err == nil {
 		out.err = out.w.Flush()
 	}
 	if out.err != nil {
-		return fmt.Errorf("write the EROFS metadata: %w", out.err)
+		return 0, fmt.Errorf("write the EROFS metadata: %w", out.err)
 	}
-	return nil
+	return out.n, nil
 }
 
 // layout says where everything in the meta file stands.
@@ -41,6 +58,8 @@ type layout struct {
 	blocks uint32  // all
 	dirs   uint32  // the first block of directories
 	count  uint64  // inodes
+	device uint16  // that the contents are on
+	base   uint32  // the first block of the contents there
 }
 
 // shape is what an inode has behind it.
@@ -154,7 +173,7 @@ func (p *Plan) layOut() (*layout, error) {
 		}
 	}
 	dirs := pages(at)
-	if dirs+blocks > 1<<32-2 {
+	if dirs+blocks > maxBlocks {
 		return nil, fmt.Errorf("%w: the metadata have %d blocks", ErrTooLarge, dirs+blocks)
 	}
 	l.dirs, l.blocks = uint32(dirs), uint32(dirs+blocks)
@@ -226,9 +245,9 @@ func (l *layout) inode(b []byte, e *source.Entry, list []dirent, s shape, block 
 		bits := chunkBits(e.Size)
 		n.place = chunkIndexes | uint32(bits)
 		tail = make([]byte, -(inodeLength+s.xattrs)&(chunkIndexLength-1), s.tail)
-		for at := uint32(l.plan.offsets[e.Index()] / PageSize); int64(len(tail)) < s.tail; at += 1 << bits {
+		for at := l.base + uint32(l.plan.offsets[e.Index()]/PageSize); int64(len(tail)) < s.tail; at += 1 << bits {
 			tail = binary.LittleEndian.AppendUint16(tail, 0)
-			tail = binary.LittleEndian.AppendUint16(tail, dataDevice)
+			tail = binary.LittleEndian.AppendUint16(tail, l.device)
 			tail = binary.LittleEndian.AppendUint32(tail, at)
 		}
 	case source.TypeChar, source.TypeBlock:

@@ -146,6 +146,7 @@ func build(t *testing.T, src string) (meta, data string) {
 }
 
 // mount mounts the root with the kernel.
+// Without data it is one file.
 func mount(t *testing.T, meta, data string) string {
 	t.Helper()
 	if os.Getuid() != 0 {
@@ -160,9 +161,12 @@ func mount(t *testing.T, meta, data string) string {
 		t.Cleanup(func() { _ = exec.Command("losetup", "--detach", dev).Run() })
 		return dev
 	}
-	m, d := loop(meta), loop(data)
+	m, options := loop(meta), ""
+	if data != "" {
+		options = "device=" + loop(data)
+	}
 	at := t.TempDir()
-	if err := unix.Mount(m, at, "erofs", unix.MS_RDONLY, "device="+d); err != nil {
+	if err := unix.Mount(m, at, "erofs", unix.MS_RDONLY, options); err != nil {
 		if errors.Is(err, unix.ENODEV) {
 			t.Skip("this kernel has no EROFS")
 		}
