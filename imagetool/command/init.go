@@ -29,10 +29,11 @@ type initOptions struct {
 func (a *app) initCommand() *cobra.Command {
 	var o initOptions
 	c := &cobra.Command{
-		Use:   "init --to DIR|URL|s3://BUCKET/PREFIX",
+		Use:   "init [--to DIR|URL|s3://BUCKET/PREFIX]",
 		Short: "Make signing keys and publish an empty catalog",
 		Long: `Init makes signing keys, publishes the first root and an empty catalog, and
-remembers the store for the commands after it.
+remembers the store for the commands after it. On a terminal it asks for the
+store, and for what else it needs, if --to does not name one.
 
 The keys are root, which can replace all others, and targets, which signs what
 there is to boot. On a server, the server's own key signs snapshot and timestamp,
@@ -46,7 +47,8 @@ them unencrypted: whoever can read the files can then sign.
 Keep the key folder: without the root key, media cannot be told of new keys. If
 the folder has keys already, for instance because another store uses them, init
 refuses to replace them; --use-keys goes on with them.`,
-		Example: `  imagetool init --to /srv/inetboot
+		Example: `  imagetool init
+  imagetool init --to /srv/inetboot
   imagetool init --to s3://bucket/prefix --s3-endpoint https://minio.example.org:9000 --s3-region eu-central-1
   imagetool init --to https://boot.example.org/ --token-file /root/token --title "Example Inc."`,
 		Args: args(cobra.NoArgs),
@@ -57,11 +59,17 @@ refuses to replace them; --use-keys goes on with them.`,
 	o.flags(c)
 	c.Flags().StringVar(&o.title, "title", "InetBoot", "title of the menu")
 	c.Flags().DurationVar(&o.expires, "expires", publish.DefaultLifetime, "how long what these keys sign counts; the root counts for 5 years, what the server signs for a week")
-	c.RunE = func(c *cobra.Command, _ []string) error { return a.runInit(c.Context(), &o) }
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return a.runInit(c.Context(), &o, c.Flags().Changed("title"))
+	}
 	return c
 }
 
-func (a *app) runInit(ctx context.Context, o *initOptions) error {
+// runInit makes a store. titled tells that its title was given.
+func (a *app) runInit(ctx context.Context, o *initOptions, titled bool) error {
+	if err := o.ask(ctx, a.questions(), titled); err != nil {
+		return err
+	}
 	if o.to == "" {
 		return &usageError{errors.New("which store? Name a directory, a URL or s3://bucket/prefix with --to")}
 	}
