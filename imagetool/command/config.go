@@ -238,35 +238,32 @@ func (a *app) load(ctx context.Context, w *where) (store.Store, *keys.Folder, er
 
 // loadCatalog returns the store and its newest catalog, for who only reads.
 func (a *app) loadCatalog(ctx context.Context, w *where) (store.Store, *catalog.Catalog, error) {
-	st, anchor, err := a.loadAnchor(w)
+	st, trust, err := a.loadTrust(w)
 	if err != nil {
 		return nil, nil, err
 	}
-	cat, _, err := push.Load(ctx, st, anchor)
+	cat, _, err := push.Load(ctx, st, trust)
 	return st, cat, err
 }
 
-// loadAnchor returns the store and where trust in it begins, for commands that
+// loadTrust returns the store and where trust in it begins, for commands that
 // only read: private keys are not needed.
-func (a *app) loadAnchor(w *where) (store.Store, *catalog.Anchor, error) {
+func (a *app) loadTrust(w *where) (store.Store, keys.Trust, error) {
 	st, err := a.locate(w)
 	if err != nil {
-		return nil, nil, err
+		return nil, keys.Trust{}, err
 	}
-	anchor, _, err := keys.LoadRoot(rootFile(w.keys))
-	if err != nil {
-		return nil, nil, err
-	}
-	return st, anchor, nil
+	trust, err := keys.LoadTrust(w.keys)
+	return st, trust, err
 }
 
 // newest returns the catalog of the store, verified, for commands that only
 // read.
 func (a *app) newest(ctx context.Context, w *where) (*catalog.Catalog, error) {
-	st, anchor, err := a.loadAnchor(w)
+	st, trust, err := a.loadTrust(w)
 	if err != nil {
 		return nil, err
 	}
-	c, _, err := push.Load(ctx, st, anchor)
+	c, _, err := push.Load(ctx, st, trust)
 	return c, err
 }

@@ -44,14 +44,14 @@ func (a *app) runGC(ctx context.Context, o *gcOptions) error {
 	if o.Grace < 0 || o.Wait < 0 {
 		return &usageError{errors.New("--grace and --wait must not be negative")}
 	}
-	st, anchor, err := a.loadAnchor(&o.where)
+	st, trust, err := a.loadTrust(&o.where)
 	if err != nil {
 		return err
 	}
 	rep := newReporter(a.err)
 	o.Notify = rep.Note
 	res, err := collect.Run(ctx, st, func(ctx context.Context) (*catalog.Catalog, error) {
-		c, _, err := push.Load(ctx, st, anchor)
+		c, _, err := push.Load(ctx, st, trust)
 		return c, err
 	}, o.Options)
 	if err != nil {

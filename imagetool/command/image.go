@@ -18,11 +18,11 @@ var errNoImage = errors.New("the store has no such image")
 // NAME/VERSION/ARCH, as far as that leaves no doubt. The private key is not
 // needed.
 func (a *app) pick(ctx context.Context, w *where, spec string) (store.Store, *catalog.Image, error) {
-	st, anchor, err := a.loadAnchor(w)
+	st, trust, err := a.loadTrust(w)
 	if err != nil {
 		return nil, nil, err
 	}
-	cat, _, err := push.Load(ctx, st, anchor)
+	cat, _, err := push.Load(ctx, st, trust)
 	if err != nil {
 		return nil, nil, err
 	}

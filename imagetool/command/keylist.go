@@ -114,7 +114,7 @@ func (l *locator) find(pub ed25519.PublicKey) listedKey {
 }
 
 func (a *app) runKeyList(ctx context.Context, w *where) error {
-	st, anchor, err := a.loadAnchor(w)
+	st, trust, err := a.loadTrust(w)
 	if err != nil {
 		return err
 	}
@@ -131,7 +131,7 @@ func (a *app) runKeyList(ctx context.Context, w *where) error {
 			a.note("%v", err) // a web server that is no InetBoot server has none
 		}
 	}
-	c, _, err := push.Load(ctx, st, anchor)
+	c, _, err := push.Load(ctx, st, trust)
 	if err != nil {
 		return err
 	}

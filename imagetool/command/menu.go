@@ -46,11 +46,11 @@ func (a *app) menuShowCommand() *cobra.Command {
 		Example: "  imagetool menu show\n  imagetool menu show --json > menu.json",
 		Args:    args(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
-			st, anchor, err := a.loadAnchor(&w)
+			st, trust, err := a.loadTrust(&w)
 			if err != nil {
 				return err
 			}
-			cat, _, err := push.Load(c.Context(), st, anchor)
+			cat, _, err := push.Load(c.Context(), st, trust)
 			if err != nil {
 				return err
 			}

@@ -144,14 +144,14 @@ func (a *app) mirrorAnchor(ctx context.Context, o *mirrorOptions, from, to store
 // mirrorOnce copies files, then the catalog over the one that was there at the
 // beginning, and boot packs.
 func (a *app) mirrorOnce(ctx context.Context, o *mirrorOptions, from, to store.Store, anchor *catalog.Anchor, m *marks.Mark, rep *reporter) (*replicate.Result, error) {
-	cat, _, err := push.Load(ctx, from, anchor)
+	cat, _, err := push.Load(ctx, from, keys.Believe(anchor))
 	if err != nil {
 		return nil, err
 	}
 	if role, at := cat.Trusted().Expires(); !time.Now().Before(at) {
 		return nil, fmt.Errorf("%s: the catalog is %w: its %s, on %s", from, catalog.ErrExpired, role, at.Local().Format(time.DateTime))
 	}
-	old, tag, err := push.Load(ctx, to, anchor)
+	old, tag, err := push.Load(ctx, to, keys.Believe(anchor))
 	if err != nil && !errors.Is(err, push.ErrNoCatalog) {
 		return nil, err
 	}

@@ -113,11 +113,11 @@ func (a *app) mirrorsRemoveCommand() *cobra.Command {
 }
 
 func (a *app) runMirrors(ctx context.Context, o *mirrorsOptions) error {
-	st, anchor, err := a.loadAnchor(&o.where)
+	st, trust, err := a.loadTrust(&o.where)
 	if err != nil {
 		return err
 	}
-	cat, _, err := push.Load(ctx, st, anchor)
+	cat, _, err := push.Load(ctx, st, trust)
 	if err != nil {
 		return err
 	}
@@ -131,7 +131,7 @@ func (a *app) runMirrors(ctx context.Context, o *mirrorsOptions) error {
 	}
 	var bad error
 	if o.check {
-		if bad, err = o.checkAll(ctx, anchor, l.Mirrors, cat.Version()); err != nil {
+		if bad, err = o.checkAll(ctx, trust.Anchor, l.Mirrors, cat.Version()); err != nil {
 			return err
 		}
 	}
@@ -247,11 +247,11 @@ func (a *app) runMirrorsAdd(ctx context.Context, o *mirrorsOptions, urls []strin
 		return &usageError{fmt.Errorf("--location: %w", err)}
 	}
 	if o.check {
-		st, anchor, err := a.loadAnchor(&o.where)
+		st, trust, err := a.loadTrust(&o.where)
 		if err != nil {
 			return err
 		}
-		cat, _, err := push.Load(ctx, st, anchor)
+		cat, _, err := push.Load(ctx, st, trust)
 		if err != nil {
 			return err
 		}
@@ -259,7 +259,7 @@ func (a *app) runMirrorsAdd(ctx context.Context, o *mirrorsOptions, urls []strin
 		for _, u := range urls {
 			list = append(list, listedMirror{URL: u})
 		}
-		bad, err := o.checkAll(ctx, anchor, list, cat.Version())
+		bad, err := o.checkAll(ctx, trust.Anchor, list, cat.Version())
 		if err != nil {
 			return err
 		}

@@ -114,7 +114,7 @@ func (a *app) rotatePublisher(ctx context.Context, o *keyRotateOptions, e *editi
 	if o.hold || o.out != "" {
 		return &usageError{errors.New("--hold and -o are for the root: a publisher's keys are in a list that the targets key signs")}
 	}
-	c, _, err := push.Load(ctx, e.st, e.k.Anchor)
+	c, _, err := push.Load(ctx, e.st, e.k.Trust())
 	if err != nil {
 		return err
 	}

@@ -42,7 +42,7 @@ func (a *app) runRm(ctx context.Context, o *rmOptions, specs []string) error {
 	if err != nil {
 		return err
 	}
-	cat, _, err := push.Load(ctx, st, k.Anchor)
+	cat, _, err := push.Load(ctx, st, k.Trust())
 	if err != nil {
 		return err
 	}

@@ -39,11 +39,11 @@ func (a *app) runShow(ctx context.Context, w *where, spec string) error {
 	if err != nil {
 		return err
 	}
-	_, anchor, err := a.loadAnchor(w)
+	_, trust, err := a.loadTrust(w)
 	if err != nil {
 		return err
 	}
-	cat, _, err := push.Load(ctx, st, anchor)
+	cat, _, err := push.Load(ctx, st, trust)
 	if err != nil {
 		return err
 	}

@@ -56,7 +56,7 @@ func Delegate(ctx context.Context, st store.Store, k *keys.Folder, d publish.Del
 }
 
 func delegateOnce(ctx context.Context, st store.Store, k *keys.Folder, d publish.Delegation, again bool) (uint64, error) {
-	old, tag, err := Load(ctx, st, k.Anchor)
+	old, tag, err := Load(ctx, st, k.Trust())
 	if err != nil {
 		return 0, err
 	}

@@ -42,6 +42,10 @@ func Init(ctx context.Context, st store.Store, k *keys.Folder, o InitOptions) er
 	} else if !errors.Is(err, store.ErrNotExist) {
 		return err
 	}
+	// What was there before is gone.
+	if err := k.Trust().Forget(st.String()); err != nil {
+		return err
+	}
 	now := time.Now()
 	s := &submission{st: st, k: k, now: now}
 	var err error

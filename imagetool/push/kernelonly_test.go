@@ -65,7 +65,7 @@ func TestKernelOnly(t *testing.T) {
 				t.Errorf("%s: %v", tc.version, err)
 			}
 		}
-		c, _, err := push.Load(ctx, st, k.Anchor)
+		c, _, err := push.Load(ctx, st, k.Trust())
 		if err != nil {
 			t.Fatal(err)
 		}

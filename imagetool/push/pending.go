@@ -102,7 +102,7 @@ type Signed struct {
 // new signatures. check is told what the list changes before anything is
 // signed, and may refuse.
 func SignPending(ctx context.Context, st store.Store, k *keys.Folder, p *Pending, check func(*Signed) error) (*Signed, error) {
-	old, tag, err := Load(ctx, st, k.Anchor)
+	old, tag, err := Load(ctx, st, k.Trust())
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +146,7 @@ func SignPending(ctx context.Context, st store.Store, k *keys.Folder, p *Pending
 	// The list's version stays; that of the snapshot may have to be another one.
 	err = retry(ctx, st, func(again bool) error {
 		if s.again = again; again {
-			if s.old, s.tag, err = Load(ctx, st, k.Anchor); err != nil {
+			if s.old, s.tag, err = Load(ctx, st, k.Trust()); err != nil {
 				return err
 			}
 			if m, _ := s.old.Trusted().Snapshot().Meta(p.Role); m.Version != p.Base {

@@ -91,7 +91,7 @@ func TestPending(t *testing.T) {
 	}
 	menu := func(want string) {
 		t.Helper()
-		c, _, err := push.Load(ctx, st, alice.Anchor)
+		c, _, err := push.Load(ctx, st, alice.Trust())
 		if err != nil {
 			t.Fatal(err)
 		}

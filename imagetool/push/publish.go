@@ -94,15 +94,20 @@ func (o overlay) Read(ctx context.Context, path string, buf []byte, limit int64,
 
 // Load reads and verifies the store's catalog, beginning at a root of the
 // publisher's own. tag is the timestamp's. Expired metadata is accepted: it is
-// what refreshing is for.
-func Load(ctx context.Context, st store.Store, anchor *catalog.Anchor) (c *catalog.Catalog, tag string, err error) {
-	return loadFrom(ctx, st, st, anchor)
+// what refreshing is for. A catalog that is older than one that was seen there
+// is not: the error wraps catalog.ErrRollback.
+func Load(ctx context.Context, st store.Store, trust keys.Trust) (c *catalog.Catalog, tag string, err error) {
+	return loadFrom(ctx, st, st, trust)
 }
 
 // loadFrom is Load with versioned metadata from src.
-func loadFrom(ctx context.Context, st store.Store, src catalog.Source, anchor *catalog.Anchor) (c *catalog.Catalog, tag string, err error) {
-	if anchor == nil {
+func loadFrom(ctx context.Context, st store.Store, src catalog.Source, trust keys.Trust) (c *catalog.Catalog, tag string, err error) {
+	if trust.Anchor == nil {
 		return nil, "", fmt.Errorf("%w: there is no %s in the key folder (imagetool init makes it)", keys.ErrNoKey, keys.RootFile)
+	}
+	floor, err := trust.Floor(ctx, st.String())
+	if err != nil {
+		return nil, "", err
 	}
 	data, tag, err := st.Load(ctx, storepath.Timestamp, tuf.MaxTimestamp)
 	if errors.Is(err, store.ErrNotExist) {
@@ -112,10 +117,14 @@ func loadFrom(ctx context.Context, st store.Store, src catalog.Source, anchor *c
 		return nil, "", err
 	}
 	// What is read has to be what the tag is of.
-	c, err = catalog.Open(ctx, overlay{src, map[string][]byte{storepath.Timestamp: data}}, anchor, catalog.Options{})
+	c, err = catalog.Open(ctx, overlay{src, map[string][]byte{storepath.Timestamp: data}}, trust.Anchor, catalog.Options{Floor: floor})
+	if floor != nil && errors.Is(err, catalog.ErrRollback) {
+		return nil, "", fmt.Errorf("%s: %w. Somebody has put back an old state of the store. If that was you, and it shall count, remove %s", st, err, trust.File(st.String()))
+	}
 	if err != nil {
 		return nil, "", fmt.Errorf("%s: %w", st, err)
 	}
+	trust.Remember(st.String(), c.Trusted())
 	return c.From(st), tag, nil
 }
 
@@ -198,7 +207,7 @@ func gap(ctx context.Context, st store.Store, role string, version int64) (skip 
 }
 
 func publishOnce(ctx context.Context, st store.Store, k *keys.Folder, lifetime time.Duration, target string, again bool, edit func(*Edition) error) (uint64, error) {
-	old, tag, err := Load(ctx, st, k.Anchor)
+	old, tag, err := Load(ctx, st, k.Trust())
 	if err != nil {
 		return 0, err
 	}
@@ -343,7 +352,8 @@ func (s *submission) submit(ctx context.Context) (uint64, error) {
 		return 0, err
 	}
 	// Nothing is published that machines would refuse.
-	if err := s.check(ctx, files, sealed); err != nil {
+	next, err := s.check(ctx, files, sealed)
+	if err != nil {
 		return 0, err
 	}
 	for _, f := range files {
@@ -351,7 +361,11 @@ func (s *submission) submit(ctx context.Context) (uint64, error) {
 			return 0, err
 		}
 	}
-	return uint64(sealed.SnapshotVersion), replace(ctx, s.st, storepath.Timestamp, sealed.Timestamp, s.tag)
+	if err := replace(ctx, s.st, storepath.Timestamp, sealed.Timestamp, s.tag); err != nil {
+		return 0, err
+	}
+	s.k.Trust().Remember(s.st.String(), next.Trusted())
+	return uint64(sealed.SnapshotVersion), nil
 }
 
 // putTargets stores the files that the new list names.
@@ -390,8 +404,8 @@ func (s *submission) files(root []byte, sealed *publish.Sealed) ([]tuf.File, err
 }
 
 // check verifies what is about to be published, as a machine would that has
-// seen the old catalog.
-func (s *submission) check(ctx context.Context, files []tuf.File, sealed *publish.Sealed) error {
+// seen the old catalog, and returns it.
+func (s *submission) check(ctx context.Context, files []tuf.File, sealed *publish.Sealed) (*catalog.Catalog, error) {
 	over := overlay{s.st, map[string][]byte{storepath.Timestamp: sealed.Timestamp}}
 	for _, f := range files {
 		over.files[f.Path] = f.Data
@@ -400,7 +414,7 @@ func (s *submission) check(ctx context.Context, files []tuf.File, sealed *publis
 	if s.old == nil {
 		var err error
 		if anchor, err = tuf.NewAnchor(s.root); err != nil {
-			return err
+			return nil, err
 		}
 	} else {
 		o.Floor = s.old.Trusted()
@@ -410,17 +424,17 @@ func (s *submission) check(ctx context.Context, files []tuf.File, sealed *publis
 	}
 	c, err := catalog.Open(ctx, over, anchor, o)
 	if err != nil {
-		return fmt.Errorf("nothing was published, because machines would refuse it: %w", err)
+		return nil, fmt.Errorf("nothing was published, because machines would refuse it: %w", err)
 	}
 	for name := range s.roles {
 		if name == tuf.RoleTargets {
 			continue
 		}
 		if _, _, err := c.Trusted().Role(ctx, name); err != nil {
-			return fmt.Errorf("nothing was published, because machines would refuse it: %w", err)
+			return nil, fmt.Errorf("nothing was published, because machines would refuse it: %w", err)
 		}
 	}
-	return nil
+	return c, nil
 }
 
 // online hands new metadata to a server, which verifies it and signs snapshot
@@ -435,13 +449,13 @@ func (s *submission) online(ctx context.Context) (uint64, error) {
 			return 0, err
 		}
 	}
-	anchor := s.k.Anchor
-	if anchor == nil {
-		if anchor, err = tuf.NewAnchor(s.root); err != nil {
+	trust := s.k.Trust()
+	if trust.Anchor == nil {
+		if trust.Anchor, err = tuf.NewAnchor(s.root); err != nil {
 			return 0, err
 		}
 	}
-	c, _, err := Load(ctx, s.st, anchor)
+	c, _, err := Load(ctx, s.st, trust)
 	if errors.Is(err, ErrNoCatalog) {
 		return 0, fmt.Errorf("%w: %s has taken the lists, but is not the one that signs for them", ErrSeal, s.st)
 	}

@@ -96,7 +96,7 @@ type Result struct {
 // Push publishes an image.
 func Push(ctx context.Context, st store.Store, k *keys.Folder, o Options, rep Reporter) (_ *Result, err error) {
 	start := time.Now()
-	if _, _, err := Load(ctx, st, k.Anchor); err != nil {
+	if _, _, err := Load(ctx, st, k.Trust()); err != nil {
 		return nil, err
 	}
 	// Better to hear about a wrong token now than after reading it all.
@@ -117,7 +117,7 @@ func Push(ctx context.Context, st store.Store, k *keys.Folder, o Options, rep Re
 		}
 		return nil
 	}
-	old, _, err := Load(ctx, st, k.Anchor)
+	old, _, err := Load(ctx, st, k.Trust())
 	if err != nil {
 		return nil, err
 	}

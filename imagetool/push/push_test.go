@@ -232,7 +232,7 @@ func TestPush(t *testing.T) {
 			if m.Cmdline != "console=ttyS0" || m.Kernel.Release != testtree.Release || m.Needs.Memory < 192<<20 || m.Needs.Memory%(16<<20) != 0 {
 				t.Errorf("manifest: cmdline %q, release %s, memory %d", m.Cmdline, m.Kernel.Release, m.Needs.Memory)
 			}
-			c, _, err := push.Load(ctx, st, k.Anchor)
+			c, _, err := push.Load(ctx, st, k.Trust())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -263,7 +263,7 @@ func TestPush(t *testing.T) {
 			if _, err = push.Push(ctx, st, k, o, q); !errors.Is(err, push.ErrExists) {
 				t.Errorf("Push() of other content = %v; want ErrExists", err)
 			}
-			if c, _, err := push.Load(ctx, st, k.Anchor); err != nil || c.Version() != 2 {
+			if c, _, err := push.Load(ctx, st, k.Trust()); err != nil || c.Version() != 2 {
 				t.Errorf("after the refusal the catalog has version %d, %v; want 2", c.Version(), err)
 			}
 			o.Replace = true
@@ -287,7 +287,7 @@ func TestPush(t *testing.T) {
 			if _, err := push.Push(ctx, st, k, o, q); err != nil {
 				t.Fatal(err)
 			}
-			if c, _, err = push.Load(ctx, st, k.Anchor); err != nil {
+			if c, _, err = push.Load(ctx, st, k.Trust()); err != nil {
 				t.Fatal(err)
 			}
 			if menu, err = c.Menu(ctx); err != nil {
@@ -479,7 +479,7 @@ func TestTwoPublishers(t *testing.T) {
 			for i := range publishers {
 				checkImage(t, open(), k, fmt.Sprintf("images/test/%d/amd64.json", i), src[i])
 			}
-			c, _, err := push.Load(ctx, open(), k.Anchor)
+			c, _, err := push.Load(ctx, open(), k.Trust())
 			if err != nil || c.Version() < 1+publishers {
 				t.Errorf("catalog version %d, %v; want at least %d", c.Version(), err, 1+publishers)
 			}
@@ -564,7 +564,7 @@ func TestLifetimes(t *testing.T) {
 		if _, err := push.Publish(ctx, st, k, tc.lifetime, nothing); err != nil {
 			t.Fatal(err)
 		}
-		c, _, err := push.Load(ctx, st, k.Anchor)
+		c, _, err := push.Load(ctx, st, k.Trust())
 		if err != nil {
 			t.Fatal(err)
 		}

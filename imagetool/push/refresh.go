@@ -45,7 +45,7 @@ func Refresh(ctx context.Context, st store.Store, k *keys.Folder, o RefreshOptio
 	now := time.Now()
 	var before *catalog.Catalog
 	err := retry(ctx, st, func(again bool) error {
-		old, tag, err := Load(ctx, st, k.Anchor)
+		old, tag, err := Load(ctx, st, k.Trust())
 		if err != nil {
 			return err
 		}
@@ -63,7 +63,7 @@ func Refresh(ctx context.Context, st store.Store, k *keys.Folder, o RefreshOptio
 	if err != nil && !errors.Is(err, errNothing) {
 		return nil, err
 	}
-	after, _, err := Load(ctx, st, k.Anchor)
+	after, _, err := Load(ctx, st, k.Trust())
 	if err != nil {
 		return nil, err
 	}

@@ -135,7 +135,7 @@ func (o *Rotation) done(ctx context.Context) (*NewRoot, error) {
 	if o.Pending == nil || o.Keys.Anchor == nil {
 		return nil, nil
 	}
-	c, _, err := Load(ctx, o.Store, o.Keys.Anchor)
+	c, _, err := Load(ctx, o.Store, o.Keys.Trust())
 	if err != nil || !bytes.Equal(c.Trusted().Root().Bytes(), o.Pending) {
 		return nil, ctx.Err()
 	}
@@ -147,7 +147,7 @@ func (o *Rotation) done(ctx context.Context) (*NewRoot, error) {
 // may be there already, if publishing was interrupted.
 func (o *Rotation) before(ctx context.Context) (*catalog.Catalog, string, error) {
 	if o.Pending == nil {
-		return Load(ctx, o.Store, o.Keys.Anchor)
+		return Load(ctx, o.Store, o.Keys.Trust())
 	}
 	p, err := publish.RootVersion(o.Pending)
 	if err != nil {
@@ -162,7 +162,8 @@ func (o *Rotation) before(ctx context.Context) (*catalog.Catalog, string, error)
 	case !bytes.Equal(data, o.Pending):
 		return nil, "", fmt.Errorf("the store has another root of version %d already: %w: begin again (imagetool key pending --drop)", p, store.ErrConflict)
 	}
-	return loadFrom(ctx, o.Store, hidden{o.Store, path}, o.Keys.Anchor)
+	// What was seen may be the catalog with the new root.
+	return loadFrom(ctx, o.Store, hidden{o.Store, path}, keys.Believe(o.Keys.Anchor))
 }
 
 // publish publishes the signed root.
