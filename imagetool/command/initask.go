@@ -50,6 +50,9 @@ func (q *questions) ask(ctx context.Context, text, preset string) (string, error
 		fmt.Fprintln(q.out)
 		return "", ctx.Err()
 	case l := <-done:
+		if ctx.Err() != nil {
+			return "", ctx.Err()
+		}
 		if l.err != nil {
 			fmt.Fprintln(q.out)
 			return "", &usageError{fmt.Errorf("nothing was typed: %w", l.err)}

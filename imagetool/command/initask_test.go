@@ -85,7 +85,10 @@ func (d *dialog) text() string {
 }
 
 // answer waits for a question and types a line.
-func (d *dialog) answer(question, line string) {
+func (d *dialog) answer(question, line string) { d.t.Helper(); d.press(question, line+"\n") }
+
+// press waits for a question and presses keys.
+func (d *dialog) press(question, keys string) {
 	d.t.Helper()
 	limit := time.After(2 * time.Minute)
 	for !strings.HasSuffix(d.text(), question) {
@@ -97,7 +100,7 @@ func (d *dialog) answer(question, line string) {
 			d.t.Fatalf("it does not ask %q:\n%s", question, d.text())
 		}
 	}
-	if _, err := io.WriteString(d.pty, line+"\n"); err != nil {
+	if _, err := io.WriteString(d.pty, keys); err != nil {
 		d.t.Fatal(err)
 	}
 }
@@ -156,7 +159,7 @@ func TestInitAsks(t *testing.T) {
 		gone := newTool(t)
 		d = converse(t, bin, "init", "--config", gone.config)
 		d.answer("Store: ", filepath.Join(dir, "none"))
-		d.answer("[InetBoot]: ", key)
+		d.press("[InetBoot]: ", key)
 		if code := d.wait(); code != want {
 			t.Errorf("%q ends init with %d; want %d:\n%s", key, code, want, d.text())
 		}

@@ -133,10 +133,15 @@ func Push(ctx context.Context, st store.Store, k *keys.Folder, o Options, rep Re
 	ro := o.Reading
 	ro.TempDir, ro.Arch, ro.Progress = o.TempDir, o.Arch, readProgress(o.Source, rep)
 	ro.Partition = o.Partition
+	restore := frugal()
+	defer restore()
 	t, err := opener.Open(ctx, o.Source, ro)
 	rep.End()
 	if err != nil {
 		return nil, err
+	}
+	if len(t.Entries()) < manyNames {
+		restore()
 	}
 	defer func() { err = errors.Join(err, t.Close()) }()
 	for _, n := range t.Notes {

@@ -16,7 +16,7 @@ const settle = 2 * time.Second
 
 // fingerprintFormat is counted up when the data file of the same tree becomes
 // another one.
-const fingerprintFormat = "inetboot-data/1"
+const fingerprintFormat = "inetboot-data/2"
 
 // Fingerprint identifies the data file without reading contents: as long as
 // it is the same, so is the data file. ok is false if the source does not
@@ -26,18 +26,23 @@ func (p *Plan) Fingerprint(began time.Time) (sum digest.SHA256, ok bool) {
 	h := sha256.New()
 	h.Write([]byte(fingerprintFormat))
 	limit := began.Add(-settle)
-	var b [7 * 8]byte
+	var last source.Stamper
+	var size [8]byte
 	for _, e := range p.files {
-		s := e.Stamp
-		if s == (source.Stamp{}) || !time.Unix(s.ChangeSec, s.ChangeNsec).Before(limit) {
+		s, ok := e.Contents.(source.Stamper)
+		if !ok {
 			return sum, false
 		}
-		for i, v := range [...]uint64{
-			s.Device, s.Inode, uint64(s.ChangeSec), uint64(s.ChangeNsec), uint64(s.ModifySec), uint64(s.ModifyNsec), uint64(e.Size),
-		} {
-			binary.LittleEndian.PutUint64(b[8*i:], v)
+		if s != last {
+			if !s.Changed().Before(limit) {
+				return sum, false
+			}
+			last = s
 		}
-		h.Write(b[:])
+		stamp := s.Stamp(e)
+		binary.LittleEndian.PutUint64(size[:], uint64(e.Size))
+		h.Write(stamp[:])
+		h.Write(size[:])
 	}
 	return digest.SHA256(h.Sum(nil)), true
 }

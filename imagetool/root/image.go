@@ -1,6 +1,7 @@
 package root
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,9 +11,9 @@ import (
 )
 
 // Image writes the tree as one EROFS that mounts by itself: the metadata, and
-// behind them the contents, as in the data file. Where w is an [io.WriteSeeker]
-// that sparse is set for, holes of files stay holes. add is told of bytes of
-// contents. It returns the length of the image.
+// behind them the contents, as in the data file. If w is a file, sparse is the
+// same one: pages of zeros become holes in it. add is told of bytes of contents.
+// It returns the length of the image, which the file may be shorter than.
 func (p *Plan) Image(ctx context.Context, w io.Writer, sparse io.Seeker, add func(int64)) (length int64, err error) {
 	if length, err = p.meta(w, true); err != nil {
 		return 0, err
@@ -32,7 +33,7 @@ func (p *Plan) Image(ctx context.Context, w io.Writer, sparse io.Seeker, add fun
 			}
 		}
 		n, err := in.Read(buf)
-		if _, werr := w.Write(buf[:n]); werr != nil {
+		if werr := writePages(w, sparse, buf[:n]); werr != nil {
 			return 0, fmt.Errorf("write the EROFS image: %w", werr)
 		}
 		length += int64(n)
@@ -44,4 +45,29 @@ func (p *Plan) Image(ctx context.Context, w io.Writer, sparse io.Seeker, add fun
 			return 0, err
 		}
 	}
+}
+
+// writePages writes b, and moves over pages of zeros if sparse is not nil.
+func writePages(w io.Writer, sparse io.Seeker, b []byte) error {
+	for len(b) > 0 {
+		n := 0
+		for sparse != nil && bytes.HasPrefix(b[n:], zeroPage[:]) {
+			n += PageSize
+		}
+		if n > 0 {
+			if _, err := sparse.Seek(int64(n), io.SeekCurrent); err != nil {
+				return err
+			}
+			b = b[n:]
+			continue
+		}
+		for n < len(b) && (sparse == nil || !bytes.HasPrefix(b[n:], zeroPage[:])) {
+			n = min(n+PageSize, len(b))
+		}
+		if _, err := w.Write(b[:n]); err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
 }

@@ -38,9 +38,16 @@ type Plan struct {
 
 // NewPlan lays the contents of t out.
 func NewPlan(t *source.Tree) (*Plan, error) {
-	p := &Plan{tree: t, offsets: make([]int64, len(t.Entries()))}
+	has := func(e *source.Entry) bool { return e.IsRegular() && e.Size > 0 && e.First == nil }
+	n := 0
 	for _, e := range t.Entries() {
-		if !e.IsRegular() || e.Size == 0 || e.First != nil {
+		if has(e) {
+			n++
+		}
+	}
+	p := &Plan{tree: t, files: make([]*source.Entry, 0, n), offsets: make([]int64, len(t.Entries()))}
+	for _, e := range t.Entries() {
+		if !has(e) {
 			continue
 		}
 		p.files = append(p.files, e)

@@ -140,7 +140,7 @@ func (b *Builder) place(p string) string {
 		return p
 	}
 	dir := parentPath(p)
-	have, err := resolve(b.byPath, dir)
+	have, err := resolve(b.Lookup, dir)
 	if err != nil || !have.IsDir() {
 		return p
 	}
@@ -164,7 +164,7 @@ func (b *Builder) Link(p, target string) error {
 		return fmt.Errorf("/%s cannot have another name, /%s: its reader gave it no number", target, p)
 	}
 	link := *to
-	link.Path, link.layer, link.children = p, b.layer, nil
+	link.Path, link.layer, link.in = p, b.layer, nil
 	if link.IsRegular() {
 		b.used.size -= link.Size // is counted once
 	}
@@ -184,7 +184,7 @@ func (b *Builder) Replace(e *Entry) error {
 	if err := b.used.entry(b.limits, e); err != nil {
 		return err
 	}
-	e.children, e.layer, e.inLayer = old.children, b.layer, b.layer
+	e.in, e.layer, e.inLayer = old.in, b.layer, b.layer
 	*old = *e
 	return nil
 }
@@ -207,13 +207,13 @@ func (b *Builder) add(e *Entry) error {
 		if old.Type() != e.Type() {
 			return fmt.Errorf("%w: /%s is there twice, as different kinds of files", ErrRefused, e.Path)
 		}
-		e.children = old.children
+		e.in = old.in
 	case old.layer == b.layer && !e.IsDir():
 		return fmt.Errorf("%w: /%s is there twice, as different kinds of files", ErrRefused, e.Path)
 	case b.overlay && e.IsDir() && b.isDir(old):
 		return nil
 	case old.IsDir() && e.IsDir():
-		e.children = old.children
+		e.in = old.in
 	case old.IsDir():
 		if b.anyNew(old) {
 			return fmt.Errorf("%w: /%s is there twice, as different kinds of files", ErrRefused, e.Path)
@@ -223,7 +223,7 @@ func (b *Builder) add(e *Entry) error {
 	}
 	if old == nil {
 		parent := b.byPath[parentPath(e.Path)]
-		parent.children = append(parent.children, e)
+		parent.contain(append(parent.Children(), e))
 		b.byPath[e.Path] = e
 		return nil
 	}
@@ -236,7 +236,7 @@ func (b *Builder) isDir(e *Entry) bool {
 	if e.Type() != TypeSymlink {
 		return e.IsDir()
 	}
-	to, err := resolve(b.byPath, e.Path)
+	to, err := resolve(b.Lookup, e.Path)
 	return err == nil && to.IsDir()
 }
 
@@ -248,7 +248,7 @@ func (b *Builder) setRoot(e *Entry) error {
 		return nil
 	}
 	root := b.byPath[""]
-	e.children = root.children
+	e.in = root.in
 	*root = *e
 	return nil
 }
@@ -271,19 +271,19 @@ func (b *Builder) makeParents(p string) error {
 		return err
 	}
 	parent := b.byPath[parentPath(dir)]
-	parent.children = append(parent.children, e)
+	parent.contain(append(parent.Children(), e))
 	b.byPath[dir] = e
 	return nil
 }
 
 // drop removes e and everything in it.
 func (b *Builder) drop(e *Entry) {
-	for _, c := range e.children {
+	for _, c := range e.Children() {
 		if !c.gone {
 			b.drop(c)
 		}
 	}
-	e.children = nil
+	e.in = nil
 	e.gone = true
 	delete(b.byPath, e.Path)
 }
@@ -323,7 +323,7 @@ func (b *Builder) finishLayer() {
 			continue
 		}
 		b.dropOld(e)
-		if t.self && e.layer != b.layer && len(e.children) == 0 {
+		if t.self && e.layer != b.layer && e.in == nil {
 			b.drop(e)
 		}
 	}
@@ -358,32 +358,33 @@ func boolOrder(a, b bool) int {
 
 // anyNew tells whether something in e is of this layer.
 func (b *Builder) anyNew(e *Entry) bool {
-	return slices.ContainsFunc(e.children, func(c *Entry) bool { return !c.gone && (c.layer == b.layer || b.anyNew(c)) })
+	return slices.ContainsFunc(e.Children(), func(c *Entry) bool { return !c.gone && (c.layer == b.layer || b.anyNew(c)) })
 }
 
 // dropOld removes what is in e and of layers below, but for directories with
 // something new in them.
 func (b *Builder) dropOld(e *Entry) {
-	for _, c := range e.children {
+	for _, c := range e.Children() {
 		if c.gone {
 			continue
 		}
 		b.dropOld(c)
-		if c.layer != b.layer && len(c.children) == 0 {
+		if c.layer != b.layer && c.in == nil {
 			c.gone = true
 			delete(b.byPath, c.Path)
 		}
 	}
-	e.children = slices.DeleteFunc(e.children, func(c *Entry) bool { return c.gone })
+	e.contain(slices.DeleteFunc(e.Children(), func(c *Entry) bool { return c.gone }))
 }
 
 // Tree ends the last layer and returns the tree.
 func (b *Builder) Tree() (*Tree, error) {
 	b.finishLayer()
 	b.applyExclude()
-	t := &Tree{root: b.byPath[""], byPath: b.byPath, Notes: b.notes, Origin: b.origin, closers: b.closers}
+	t := &Tree{Notes: b.notes, Origin: b.origin, closers: b.closers}
+	root, n := b.byPath[""], len(b.byPath)
 	b.byPath, b.closers = nil, nil
-	t.assemble()
+	t.assemble(root, n)
 	return t, nil
 }
 
@@ -395,7 +396,7 @@ func (b *Builder) applyExclude() {
 	}
 	var walk func(e *Entry)
 	walk = func(e *Entry) {
-		for _, c := range e.children {
+		for _, c := range e.Children() {
 			switch {
 			case c.gone:
 			case x.Match(c.Path):
@@ -409,22 +410,22 @@ func (b *Builder) applyExclude() {
 }
 
 // assemble sorts the entries, finds the first of each group of names for one
-// file, and counts them.
-func (t *Tree) assemble() {
-	t.ordered = make([]*Entry, 0, len(t.byPath))
+// file, and counts them. There are n below root, with it.
+func (t *Tree) assemble(root *Entry, n int) {
+	t.ordered = make([]*Entry, 0, n)
 	var walk func(e *Entry)
 	walk = func(e *Entry) {
 		e.index = int32(len(t.ordered))
 		t.ordered = append(t.ordered, e)
-		e.children = slices.DeleteFunc(e.children, func(c *Entry) bool { return c.gone })
+		e.contain(slices.DeleteFunc(e.Children(), func(c *Entry) bool { return c.gone }))
 		// All paths begin with the directory's own.
-		slices.SortFunc(e.children, func(a, b *Entry) int { return strings.Compare(a.Path, b.Path) })
-		for _, c := range e.children {
+		slices.SortFunc(e.Children(), func(a, b *Entry) int { return strings.Compare(a.Path, b.Path) })
+		for _, c := range e.Children() {
 			walk(c)
 		}
-		e.children = slices.Clip(e.children)
+		e.contain(slices.Clip(e.Children()))
 	}
-	walk(t.root)
+	walk(root)
 	t.ordered = slices.Clip(t.ordered)
 
 	type inode struct {
@@ -436,7 +437,7 @@ func (t *Tree) assemble() {
 		e.Nlink, e.First = 1, nil
 		if e.IsDir() {
 			e.Nlink = 2
-			for _, c := range e.children {
+			for _, c := range e.Children() {
 				if c.IsDir() {
 					e.Nlink++
 				}

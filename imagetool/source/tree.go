@@ -5,12 +5,18 @@
 package source
 
 import (
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // The reasons for which a source cannot be used. Errors wrap them.
@@ -38,16 +44,21 @@ const maxLinks = 40
 
 // Entry is one name in a tree.
 type Entry struct {
+	// There are as many as names in the tree: fields stand so that none needs
+	// padding.
+
 	Path   string // below the root, without a leading slash; "" is the root itself
 	Mode   uint32 // type and permission bits, as in stat(2)
 	UID    uint32
 	GID    uint32
 	Rdev   uint32 // as in stat(2) with glibc's encoding of the lower 32 bits
 	Sec    int64  // modification time
-	Nsec   uint32
 	Size   int64  // of a regular file, in bytes
 	Target string // of a symbolic link
 	Xattrs map[string]string
+	Nsec   uint32 // of the modification time
+	// Nlink is the number of names in the tree for this file.
+	Nlink uint32
 
 	// Inode tells which names of one layer share a file: those with the same
 	// number, if it is not 0. Readers of sources set it.
@@ -57,33 +68,43 @@ type Entry struct {
 	Contents Contents
 	Place    int64
 
-	// Stamp tells whether the content may be another one than before, where
-	// the source knows that without reading it.
-	Stamp Stamp
-
 	// First is the first of the names (in the order of the tree) that share
 	// this file, or nil if this is it.
 	First *Entry
-	// Nlink is the number of names in the tree for this file.
-	Nlink uint32
 
-	children []*Entry
-	index    int32 // in the order of the tree
-	layer    int32
-	inLayer  int32 // the layer that Inode is a number of
-	implied  bool  // a directory that nothing describes, but something lies in
-	gone     bool  // removed by a later layer
+	in      *[]*Entry // what is in a directory; nil: nothing
+	index   int32     // in the order of the tree
+	layer   int32
+	inLayer int32 // the layer that Inode is a number of
+	implied bool  // a directory that nothing describes, but something lies in
+	gone    bool  // removed by a later layer
 }
 
 // Stamp identifies a file of a filesystem and the state that it is in: as long
 // as it is the same, so is the content, unless the file changed in the moment
 // of the change time. The zero Stamp says nothing.
-type Stamp struct {
-	Device, Inode uint64
-	ChangeSec     int64 // status change time, which nobody can set
-	ChangeNsec    int64
-	ModifySec     int64
-	ModifyNsec    int64
+type Stamp [16]byte
+
+// NewStamp returns the Stamp of a file.
+func NewStamp(st *unix.Stat_t) Stamp {
+	var b [6 * 8]byte
+	for i, v := range [...]uint64{
+		st.Dev, st.Ino, uint64(st.Ctim.Sec), uint64(st.Ctim.Nsec), uint64(st.Mtim.Sec), uint64(st.Mtim.Nsec),
+	} {
+		binary.LittleEndian.PutUint64(b[8*i:], v)
+	}
+	sum := sha256.Sum256(b[:])
+	return Stamp(sum[:])
+}
+
+// Stamper is Contents that know, without reading a file, whether it may be
+// another one than before.
+type Stamper interface {
+	// Stamp returns the Stamp of the file that Open would open.
+	Stamp(e *Entry) Stamp
+	// Changed returns the newest status change time, which nobody can set,
+	// of all its files.
+	Changed() time.Time
 }
 
 // Contents opens the contents of regular files. It is safe for concurrent
@@ -118,7 +139,24 @@ func (e *Entry) Index() int { return int(e.index) }
 
 // Children returns what is in a directory, sorted by name. The caller must
 // not change the slice.
-func (e *Entry) Children() []*Entry { return e.children }
+func (e *Entry) Children() []*Entry {
+	if e.in == nil {
+		return nil
+	}
+	return *e.in
+}
+
+// contain makes list what is in a directory.
+func (e *Entry) contain(list []*Entry) {
+	switch {
+	case len(list) == 0:
+		e.in = nil
+	case e.in == nil:
+		e.in = &list
+	default:
+		*e.in = list
+	}
+}
 
 // Tree is a tree that can be read. It is safe for concurrent use once it is
 // open.
@@ -129,8 +167,6 @@ type Tree struct {
 	// Origin is what is known beside the tree, if it was read from an image.
 	Origin Origin
 
-	root    *Entry
-	byPath  map[string]*Entry
 	ordered []*Entry
 	closers []io.Closer
 }
@@ -150,18 +186,26 @@ func (t *Tree) Close() error {
 func (t *Tree) Entries() []*Entry { return t.ordered }
 
 // Root returns the root directory.
-func (t *Tree) Root() *Entry { return t.root }
+func (t *Tree) Root() *Entry { return t.ordered[0] }
 
 // Lookup returns the entry at p itself, following no links, or nil.
-func (t *Tree) Lookup(p string) *Entry { return t.byPath[strings.Trim(p, "/")] }
+func (t *Tree) Lookup(p string) *Entry {
+	// A map would take more memory than anything else of a tree but its names.
+	i, ok := slices.BinarySearchFunc(t.ordered, strings.Trim(p, "/"), func(e *Entry, p string) int { return comparePaths(e.Path, p) })
+	if !ok {
+		return nil
+	}
+	return t.ordered[i]
+}
 
 // Resolve returns the entry that p leads to, following symbolic links inside
 // of the tree as chroot(2) would.
-func (t *Tree) Resolve(p string) (*Entry, error) { return resolve(t.byPath, p) }
+func (t *Tree) Resolve(p string) (*Entry, error) { return resolve(t.Lookup, p) }
 
-func resolve(byPath map[string]*Entry, p string) (*Entry, error) {
+// resolve is Resolve in the tree whose entries lookup finds.
+func resolve(lookup func(string) *Entry, p string) (*Entry, error) {
 	rest := strings.Split(strings.Trim(p, "/"), "/")
-	at := byPath[""]
+	at := lookup("")
 	links := 0
 	for len(rest) > 0 {
 		el := rest[0]
@@ -171,11 +215,11 @@ func resolve(byPath map[string]*Entry, p string) (*Entry, error) {
 			continue
 		case "..":
 			if at.Path != "" {
-				at = byPath[parentPath(at.Path)]
+				at = lookup(parentPath(at.Path))
 			}
 			continue
 		}
-		next := byPath[join(at.Path, el)]
+		next := lookup(join(at.Path, el))
 		if next == nil {
 			return nil, fmt.Errorf("%s: %w", p, fs.ErrNotExist)
 		}
@@ -187,7 +231,7 @@ func resolve(byPath map[string]*Entry, p string) (*Entry, error) {
 			return nil, fmt.Errorf("%s: too many symbolic links", p)
 		}
 		if strings.HasPrefix(next.Target, "/") {
-			at = byPath[""]
+			at = lookup("")
 		}
 		rest = append(strings.Split(next.Target, "/"), rest...)
 	}

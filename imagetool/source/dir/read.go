@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -165,10 +166,7 @@ func (r *reader) entry(dirfd int, name, path string, st *unix.Stat_t) (*source.E
 		e.Size = st.Size
 		r.found += st.Size
 		if e.Size > 0 {
-			e.Contents, e.Place = r.files, r.files.add(path, st.Ino)
-			e.Stamp = source.Stamp{
-				Device: st.Dev, Inode: st.Ino, ChangeSec: st.Ctim.Sec, ChangeNsec: st.Ctim.Nsec, ModifySec: st.Mtim.Sec, ModifyNsec: st.Mtim.Nsec,
-			}
+			e.Contents, e.Place = r.files, r.files.add(path, st)
 		}
 	case source.TypeSymlink:
 		target, err := readLink(dirfd, name, st.Size)
@@ -224,28 +222,51 @@ func readLink(dirfd int, name string, size int64) (string, error) {
 
 // contents opens the files of one directory.
 type contents struct {
-	root  int
-	files []file // by place
+	root    int
+	files   [][]file // by place, in pieces, so that growing copies nothing
+	changed time.Time
 }
+
+// pieceLength is how many files a piece of the list has.
+const pieceLength = 1024
 
 type file struct {
 	path  string
 	inode uint64
+	stamp source.Stamp
 }
 
 var (
 	_ source.Contents = (*contents)(nil)
+	_ source.Stamper  = (*contents)(nil)
 	_ io.Closer       = (*contents)(nil)
 )
 
-func (c *contents) add(path string, inode uint64) (place int64) {
-	c.files = append(c.files, file{path, inode})
-	return int64(len(c.files) - 1)
+func (c *contents) add(path string, st *unix.Stat_t) (place int64) {
+	last := len(c.files) - 1
+	if last < 0 || len(c.files[last]) == pieceLength {
+		c.files = append(c.files, make([]file, 0, pieceLength))
+		last++
+	}
+	c.files[last] = append(c.files[last], file{path, st.Ino, source.NewStamp(st)})
+	if at := time.Unix(st.Ctim.Sec, st.Ctim.Nsec); at.After(c.changed) {
+		c.changed = at
+	}
+	return int64(last*pieceLength + len(c.files[last]) - 1)
 }
+
+// at returns the file at a place.
+func (c *contents) at(place int64) *file { return &c.files[place/pieceLength][place%pieceLength] }
+
+// Stamp implements [source.Stamper].
+func (c *contents) Stamp(e *source.Entry) source.Stamp { return c.at(e.Place).stamp }
+
+// Changed implements [source.Stamper].
+func (c *contents) Changed() time.Time { return c.changed }
 
 // Open implements [source.Contents].
 func (c *contents) Open(e *source.Entry) (io.ReadCloser, error) {
-	at := c.files[e.Place]
+	at := c.at(e.Place)
 	f, err := openBeneath(c.root, at.path, unix.O_RDONLY|unix.O_NONBLOCK)
 	if err != nil {
 		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ELOOP) {
