@@ -109,6 +109,7 @@ under the same name and version is refused without --replace.`,
 	f.StringArrayVar(&o.Reading.Mounts, "include-mount", nil, "path below a directory or machine where another filesystem is read as well")
 	f.BoolVar(&o.Reading.Verbatim, "verbatim", false, "take a running machine as it is, with its keys and home folders")
 	f.StringVar(&o.ssh, "ssh", "", "the ssh program with its options, as \"ssh -i key\" (default: ssh)")
+	f.StringVar(&o.Reading.RegistryCA, "registry-ca", "", "file with PEM certificates to trust for a registry, beside the public ones and those in /etc/containers/certs.d and /etc/docker/certs.d")
 	f.BoolVar(&o.Reading.PlainHTTP, "plain-http", false, "ask a registry without encryption")
 	f.Int64Var(&o.Reading.Limits.Entries, "max-entries", source.DefaultEntries, "most names that a source may have")
 	f.Int64Var(&o.Reading.Limits.Size, "max-size", source.DefaultSize, "most bytes that the files of a source may have, holes included")

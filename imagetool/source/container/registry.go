@@ -32,6 +32,11 @@ type Registry struct {
 	// PlainHTTP asks without encryption. Registries on this machine are
 	// asked that way in any case.
 	PlainHTTP bool
+	// CA is a file with certificates in PEM that are trusted, too; "": none.
+	CA string
+	// Folders have for registries, by HOST or HOST:PORT, folders with such
+	// files; nil: those of podman and docker.
+	Folders []string
 	// Keychain has the passwords; nil: those of docker login and podman
 	// login.
 	Keychain authn.Keychain
@@ -58,6 +63,9 @@ func (r Registry) Pull(ctx context.Context, b *source.Builder, ref string, o sou
 	if p.Wait == 0 {
 		p.Wait = time.Second
 	}
+	if p.transport, err = r.transport(p.repo.RegistryStr()); err != nil {
+		return err
+	}
 	layers, err := p.layers(ctx, at)
 	if err != nil {
 		return fmt.Errorf("%s: %w", at, p.explain(err))
@@ -78,21 +86,25 @@ func (r Registry) Pull(ctx context.Context, b *source.Builder, ref string, o sou
 // puller downloads one image.
 type puller struct {
 	Registry
-	o    source.Options
-	repo name.Repository
+	o         source.Options
+	repo      name.Repository
+	transport http.RoundTripper
 
 	mu       sync.Mutex
 	progress *progress
 }
 
 func (p *puller) options(ctx context.Context) []remote.Option {
-	return []remote.Option{remote.WithContext(ctx), remote.WithAuthFromKeychain(p.Keychain), remote.WithUserAgent("inetboot-imagetool")}
+	return []remote.Option{remote.WithContext(ctx), remote.WithAuthFromKeychain(p.Keychain), remote.WithTransport(p.transport), remote.WithUserAgent("inetboot-imagetool")}
 }
 
 // explain says what can be done about an error of a registry.
 func (p *puller) explain(err error) error {
 	if errors.Is(err, source.ErrUnreadable) || errors.Is(err, source.ErrRefused) || errors.Is(err, source.ErrNoRoom) || errors.Is(err, context.Canceled) {
 		return err
+	}
+	if host := p.repo.RegistryStr(); untrusted(err) {
+		return fmt.Errorf("%w: nobody who is trusted has signed the certificate of %s: name its authority with --registry-ca, or put it into /etc/containers/certs.d/%s/ca.crt: %w", source.ErrUnreadable, host, host, err)
 	}
 	var t *transport.Error
 	if errors.As(err, &t) {

@@ -28,6 +28,8 @@ type Options struct {
 	Verbatim  bool
 	SSH       []string // the ssh program with its options; empty: ssh
 	PlainHTTP bool     // registries are asked without encryption
+	// RegistryCA is a file with certificates that are trusted for registries.
+	RegistryCA string
 }
 
 // Open reads the tree at name:
