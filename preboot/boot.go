@@ -165,15 +165,18 @@ func (s *session) markFile(what string) {
 func (s *session) handOver(ctx context.Context, e *catalog.Entry, img *catalog.Image, settings []catalog.SettingsFile, files *download.Files) error {
 	s.line.mark("kexec")
 	h := newHandoff(img, s.id, s.line.stages())
-	h.Entry, h.Proxy, h.CA = e.ID, s.set.Proxy, s.set.CA
+	h.Entry, h.Proxy, h.CA = e.ID, s.store.proxy, s.set.CA
 	if h.Offline = s.store.offline != ""; h.Offline {
-		h.Mirrors = s.offlineURLs(ctx)
+		h.Mirrors, h.Proxy = s.offlineURLs(ctx), s.set.Proxy
 	} else {
 		c := s.net.Config()
 		if c == nil {
 			return part("network", errors.New("the connection is gone"))
 		}
 		h.Network, h.Mirrors = c.Network, s.store.client.URLs()
+		if len(s.set.Nameservers) > 0 {
+			h.Network.Nameservers = s.set.Nameservers
+		}
 	}
 	h.Cache, h.CatalogVersion = s.handoffCache(), s.store.catalog.Version()
 	var kept map[string][]byte

@@ -33,11 +33,11 @@ func (s *session) confirmDriver(ctx context.Context, man *catalog.Manifest) erro
 	if s.store.offline != "" || c == nil {
 		return nil
 	}
-	driver := system.Driver(c.Link)
+	driver := system.Driver(c.Device)
 	if !slices.ContainsFunc(man.MissingDrivers, func(d string) bool { return nicdriver.Same(d, driver) }) {
 		return nil
 	}
-	text := fmt.Sprintf("kernel %s of %s %s has no driver %s, which %s needs: %s", man.Kernel.Release, man.Name, man.Version, driver, c.Link, driverAdvice)
+	text := fmt.Sprintf("kernel %s of %s %s has no driver %s, which %s needs: %s", man.Kernel.Release, man.Name, man.Version, driver, c.Device, driverAdvice)
 	s.say("%s", text)
 	ev := s.ask(ctx, "InetBoot: no driver for the network", text, []menu.Item{
 		{ID: backID, Title: "Back to the menu"},

@@ -118,6 +118,7 @@ func (s *session) tryNetwork(ctx context.Context) error {
 	var watching sync.WaitGroup
 	watching.Go(func() { s.hurry(attempt, cancel) })
 	defer watching.Wait()
+	s.net.Use(s.set.Network)
 	err := s.net.Connect(attempt, s.openStore)
 	if cause := context.Cause(attempt); err != nil && cause != nil {
 		err = cause
@@ -257,6 +258,7 @@ func (s *session) background(ctx context.Context) (found <-chan struct{}, stop f
 	go func() {
 		defer close(ended)
 		for ctx.Err() == nil {
+			s.net.Use(s.set.Network)
 			if s.net.Connect(ctx, s.openStore) == nil {
 				close(open)
 				return

@@ -53,6 +53,7 @@ type store struct {
 	source  *cache.Source
 	catalog *catalog.Catalog
 	menu    *catalog.Menu
+	proxy   string // that leads to the store; "": none
 	offline string // why there is no network, and the cache is all there is; "": there is one
 }
 
@@ -79,6 +80,7 @@ func runSession(ctx context.Context) error {
 		Log:        s.report,
 		Mark:       s.line.mark,
 		ResolvConf: "/etc/resolv.conf",
+		Hardware:   func() string { return system.Adapters("/sys/bus") },
 	})
 	for ctx.Err() == nil {
 		if s.net.Config() == nil {
@@ -172,12 +174,30 @@ func (s *session) connect(ctx context.Context) {
 func (s *session) openStore(ctx context.Context, c *network.Config) error {
 	servers := s.set.Nameservers
 	if len(servers) == 0 {
-		servers = c.Nameservers
+		servers = c.Resolvers(c.Link)
 	}
 	if len(servers) == 0 && needsNames(s.set.URLs) {
 		s.say("the network on %s names no name server; give nameserver=... or a URL with an address", c.Link)
 	}
-	client, err := mirror.New(s.set.URLs, mirror.Options{Proxy: s.set.Proxy, CA: s.set.CA, Nameservers: servers})
+	proxies := []string{s.set.Proxy}
+	if s.set.Proxy == "" && !s.set.NoProxy && c.Proxy != "" {
+		// Nobody here has asked for the network's proxy.
+		s.report("the network names the proxy " + c.Proxy)
+		proxies = []string{c.Proxy, ""}
+	}
+	var err error
+	for _, proxy := range proxies {
+		if err = s.openStoreBy(ctx, c, servers, proxy); err == nil || ctx.Err() != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// openStoreBy opens the store by way of a proxy, "": directly. If something
+// seems to have expired, the clock is looked at before it is believed.
+func (s *session) openStoreBy(ctx context.Context, c *network.Config, servers []netip.Addr, proxy string) error {
+	client, err := mirror.New(s.set.URLs, mirror.Options{Proxy: proxy, CA: s.set.CA, Nameservers: servers})
 	if err != nil {
 		return part("settings", err)
 	}
@@ -189,6 +209,12 @@ func (s *session) openStore(ctx context.Context, c *network.Config) error {
 		client.Measure(ctx)
 	}
 	st, err := s.load(ctx, client)
+	if aboutTime(err) {
+		s.report(explain(err))
+		if s.setClock(ctx, c, servers) {
+			st, err = s.load(ctx, client)
+		}
+	}
 	if err != nil {
 		client.Close()
 		if ctx.Err() != nil {
@@ -197,6 +223,7 @@ func (s *session) openStore(ctx context.Context, c *network.Config) error {
 		s.report(explain(err))
 		return err
 	}
+	st.proxy = proxy
 	s.store = st
 	return nil
 }

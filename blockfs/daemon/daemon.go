@@ -246,7 +246,7 @@ func (d *daemon) run(ctx context.Context) (err error) {
 	d.disk = openDisk(ctx, d.o.Cache, d.log)
 	defer d.disk.close()
 	// Servers of the network, or of nobody: resolv.conf lies on the root.
-	servers := h.Network.Nameservers
+	servers := resolvers(h.Network, d.o.Link)
 	if h.Offline {
 		servers = d.disk.state.Nameservers
 	}
@@ -306,6 +306,10 @@ func (d *daemon) run(ctx context.Context) (err error) {
 		} else {
 			d.wg.Go(func() { _ = k.Run(ctx) })
 		}
+	}
+	if l := h.Network.Lease6; l != nil && d.o.Link != 0 {
+		k := &lease.Keeper6{Lease: *l, Renew: lease.Renew6OnLink(d.o.Link), Logger: d.log}
+		d.wg.Go(func() { _ = k.Run(ctx) })
 	}
 	if d.o.Stats != nil {
 		d.wg.Go(func() { d.stats(ctx) })

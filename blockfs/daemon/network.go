@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"net"
 	"net/netip"
 
 	"github.com/inetboot/inetboot/internal/handoff"
@@ -14,4 +15,14 @@ func address4(n handoff.Network) netip.Addr {
 		}
 	}
 	return netip.Addr{}
+}
+
+// resolvers returns the name servers as they can be asked by way of the link
+// with an index.
+func resolvers(n handoff.Network, index int) []netip.Addr {
+	link, err := net.InterfaceByIndex(index)
+	if err != nil {
+		return n.Nameservers
+	}
+	return n.Resolvers(link.Name)
 }

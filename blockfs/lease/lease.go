@@ -1,6 +1,6 @@
-// Package lease keeps a DHCPv4 lease that another program obtained (RFC 2131
-// section 4.4.5): at T1 the server is asked by unicast, from T2 on any server
-// by broadcast, for as long as the machine runs.
+// Package lease keeps leases that another program obtained, of DHCPv4 (RFC 2131
+// section 4.4.5) and DHCPv6 (RFC 8415 section 18.2.4): at T1 the server is asked,
+// from T2 on any server, for as long as the machine runs.
 //
 // Whatever servers answer, the address stays: the root filesystem is reached
 // by way of it. A lease that could not be renewed is logged, and asked for
@@ -37,10 +37,6 @@ type Keeper struct {
 	Now      func() time.Time // nil: time.Now
 }
 
-// minRetry is how long to wait for an answer before the message is repeated
-// (RFC 2131 section 4.4.5: half of the remaining time, at least 60 s).
-const minRetry = 60 * time.Second
-
 // New returns the Keeper for a network as it was handed over, or nil if there
 // is nothing to keep.
 func New(n handoff.Network, exchange Exchange, log *slog.Logger) (*Keeper, error) {
@@ -61,70 +57,20 @@ func New(n handoff.Network, exchange Exchange, log *slog.Logger) (*Keeper, error
 
 // Run renews the lease until ctx ends, and returns ctx's error.
 func (k *Keeper) Run(ctx context.Context) error {
-	now := k.Now
-	if now == nil {
-		now = time.Now
-	}
 	l := k.Lease
-	// The time since the lease was obtained is taken from the clock once. From
-	// here on time is monotonic, whatever is done to the clock.
-	start := now()
-	if age := start.Unix() - l.Obtained; age > 0 && age <= l.Expire {
-		start = start.Add(-time.Duration(age) * time.Second)
-	} else if age != 0 {
-		start = start.Add(-time.Duration(l.Renew) * time.Second) // the clock was set: ask at once
-	}
-	server := l.Server
-	overdue := false
-	for {
-		t1 := start.Add(time.Duration(l.Renew) * time.Second)
-		t2 := start.Add(time.Duration(l.Rebind) * time.Second)
-		end := start.Add(time.Duration(l.Expire) * time.Second)
-		if err := sleep(ctx, t1.Sub(now())); err != nil {
-			return err
+	r := rhythm{protocol: "DHCP", address: k.Address, log: k.Logger, now: k.Now}
+	return r.run(ctx, times{l.Obtained, l.Renew, l.Rebind, l.Expire}, func(ctx context.Context, rebind bool) (times, error) {
+		to := l.Server
+		if rebind {
+			to = netip.Addr{}
 		}
-		for {
-			at := now()
-			to, until := server, t2
-			if !at.Before(t2) {
-				to, until = netip.Addr{}, end
-			}
-			ack, err := k.renew(ctx, to)
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			if err == nil {
-				l, server = k.times(ack, l)
-				start = at // when the request was sent, RFC 2131 section 4.4.1
-				if overdue {
-					k.Logger.Info("the DHCP lease is renewed at last", "address", k.Address, "server", server)
-				} else {
-					k.Logger.Debug("DHCP lease renewed", "address", k.Address, "server", server)
-				}
-				overdue = false
-				break
-			}
-			if at = now(); !at.Before(end) && !overdue {
-				overdue = true
-				k.Logger.Warn("the DHCP lease has expired and could not be renewed: the address stays in use, because the root filesystem needs it",
-					"address", k.Address, "error", err)
-			}
-			if err := sleep(ctx, max(until.Sub(at)/2, minRetry)); err != nil {
-				return err
-			}
+		ack, err := k.renew(ctx, to)
+		if err != nil {
+			return times{}, err
 		}
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return ctx.Err()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+		l = k.times(ack, l)
+		return times{l.Obtained, l.Renew, l.Rebind, l.Expire}, nil
+	})
 }
 
 // errRefused says that a server answered, but not with this lease.
@@ -172,7 +118,7 @@ func (k *Keeper) request() (*dhcpv4.DHCPv4, error) {
 }
 
 // times returns the lease that an acknowledgement grants.
-func (k *Keeper) times(ack *dhcpv4.DHCPv4, old handoff.Lease) (handoff.Lease, netip.Addr) {
+func (k *Keeper) times(ack *dhcpv4.DHCPv4, old handoff.Lease) handoff.Lease {
 	l := old
 	if d := ack.IPAddressLeaseTime(0); d >= 2*time.Second {
 		l.Expire = int64(d / time.Second)
@@ -189,5 +135,5 @@ func (k *Keeper) times(ack *dhcpv4.DHCPv4, old handoff.Lease) (handoff.Lease, ne
 	if s, ok := netip.AddrFromSlice(ack.ServerIdentifier().To4()); ok {
 		l.Server = s
 	}
-	return l, l.Server
+	return l
 }

@@ -155,7 +155,7 @@ func TestTimes(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		l, _ := (&Keeper{}).times(m, old)
+		l := (&Keeper{}).times(m, old)
 		if got := [3]int64{l.Renew, l.Rebind, l.Expire}; got != tt.want {
 			t.Errorf("times = %v; want %v", got, tt.want)
 		}

@@ -4,6 +4,7 @@
 package nic
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -18,8 +19,39 @@ import (
 	"github.com/inetboot/inetboot/internal/handoff"
 )
 
+// VLAN makes the link to a tagged network (IEEE 802.1Q) on a link that is up,
+// or returns the one that there is.
+func VLAN(base netlink.Link, id int) (netlink.Link, error) {
+	name := fmt.Sprintf("%s.%d", base.Attrs().Name, id)
+	if len(name) >= unix.IFNAMSIZ {
+		name = fmt.Sprintf("vlan%d", id)
+	}
+	v := &netlink.Vlan{LinkAttrs: netlink.LinkAttrs{Name: name, ParentIndex: base.Attrs().Index}, VlanId: id}
+	if err := netlink.LinkAdd(v); err != nil && !errors.Is(err, unix.EEXIST) {
+		return nil, fmt.Errorf("VLAN %d: %w", id, err)
+	}
+	return netlink.LinkByName(name)
+}
+
+// parent returns the link below a tagged network, or nil.
+func parent(l netlink.Link) netlink.Link {
+	if l.Type() != "vlan" {
+		return nil
+	}
+	p, err := netlink.LinkByIndex(l.Attrs().ParentIndex)
+	if err != nil {
+		return nil
+	}
+	return p
+}
+
 // Configure gives the link its MTU, addresses and routes, and raises it.
 func Configure(l netlink.Link, n handoff.Network) error {
+	if p := parent(l); p != nil {
+		if err := netlink.LinkSetUp(p); err != nil {
+			return fmt.Errorf("raise %s: %w", p.Attrs().Name, err)
+		}
+	}
 	if n.MTU != 0 && n.MTU != l.Attrs().MTU {
 		if err := netlink.LinkSetMTU(l, n.MTU); err != nil {
 			return fmt.Errorf("MTU %d: %w", n.MTU, err)
@@ -160,7 +192,7 @@ func (k *Keeper) Look() {
 // wrong says what the link lacks.
 func (k *Keeper) wrong(l netlink.Link) []string {
 	var out []string
-	if l.Attrs().Flags&net.FlagUp == 0 {
+	if p := parent(l); l.Attrs().Flags&net.FlagUp == 0 || p != nil && p.Attrs().Flags&net.FlagUp == 0 {
 		out = append(out, "up")
 	}
 	if l.Attrs().MasterIndex != 0 {

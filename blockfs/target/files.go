@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -20,7 +22,11 @@ import (
 
 // writeFiles writes what the image's own programs have to know.
 func (b *booter) writeFiles(link netlink.Link, pid int) error {
-	for name, content := range runFiles(b.h.Network, link, pid) {
+	n := b.h.Network
+	if link != nil {
+		n.Nameservers = n.Resolvers(link.Attrs().Name)
+	}
+	for name, content := range runFiles(n, link, pid) {
 		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 			return &failure{"write " + name, err, "the machine may have too little memory"}
 		}
@@ -28,7 +34,7 @@ func (b *booter) writeFiles(link netlink.Link, pid int) error {
 			return &failure{"write " + name, err, "the machine may have too little memory"}
 		}
 	}
-	if err := writeResolvConf(newRoot, b.h.Network); err != nil {
+	if err := writeResolvConf(newRoot, n); err != nil {
 		b.log.Warn("the image gets no resolver configuration", "error", err)
 	}
 	name, err := writeHostname(newRoot, b.h.Network.Hostname)
@@ -67,18 +73,32 @@ func runFiles(n handoff.Network, link netlink.Link, pid int) map[string]string {
 	if len(n.Search) > 0 {
 		fmt.Fprintf(&domains, "Domains=%s\n", strings.Join(n.Search, " "))
 	}
+	// A tagged network has the address of the link below it, which is to be left
+	// alone, too.
+	types, below := "ether", ""
+	if n.VLAN != 0 {
+		types = "ether vlan"
+		below, _ = strings.CutSuffix(name, fmt.Sprintf(".%d", n.VLAN))
+		if below == name {
+			below = ""
+		}
+	}
+	routers := ""
+	if slices.ContainsFunc(n.Addresses, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
+		routers = "IPv6AcceptRA=no\n" // or there would be a second DHCPv6 client
+	}
 	note := "# The root filesystem comes over this link: it was set up before the system\n# started, and has to stay as it is.\n"
-	return map[string]string{
+	files := map[string]string{
 		// systemd.network(5): sorted before all others, so it wins.
 		"/run/systemd/network/00-inetboot.network": note +
-			"[Match]\nMACAddress=" + n.MAC + "\nType=ether\n\n" +
-			"[Network]\nDHCP=no\nKeepConfiguration=yes\n" + dns.String() + domains.String(),
+			"[Match]\nMACAddress=" + n.MAC + "\nType=" + types + "\n\n" +
+			"[Network]\nDHCP=no\nKeepConfiguration=yes\n" + routers + dns.String() + domains.String(),
 		"/run/NetworkManager/conf.d/00-inetboot.conf": note +
 			"[device-inetboot]\nmatch-device=mac:" + n.MAC + "\nmanaged=0\n",
 		// A link that is up keeps its name, or these files would be about
 		// another one (systemd.link(5)).
 		"/run/systemd/network/00-inetboot.link": note +
-			"[Match]\nMACAddress=" + n.MAC + "\nType=ether\n\n" +
+			"[Match]\nMACAddress=" + n.MAC + "\nType=" + types + "\n\n" +
 			"[Link]\nNamePolicy=keep\nAlternativeNamesPolicy=database onboard slot path mac\nMACAddressPolicy=none\n",
 		// ifup(8) does nothing for an interface that it believes to be up, and
 		// ifdown(8), as in `ifdown -a` when the machine goes down, nothing for
@@ -88,6 +108,11 @@ func runFiles(n handoff.Network, link netlink.Link, pid int) map[string]string {
 		"/run/network/ifstate." + name: ownState + "\n",
 		omit:                           strconv.Itoa(pid) + "\n",
 	}
+	if below != "" {
+		files["/run/network/ifstate"] += below + "=" + ownState + "\n"
+		files["/run/network/ifstate."+below] = ownState + "\n"
+	}
+	return files
 }
 
 // resolvConf returns what resolv.conf(5) should say, "" if nothing is known.

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -43,6 +45,16 @@ func (b *booter) network(ctx context.Context) (netlink.Link, error) {
 	if err != nil {
 		return nil, err
 	}
+	if slices.ContainsFunc(b.h.Network.Addresses, func(p netip.Prefix) bool { return p.Addr().Is6() }) {
+		if err := b.mods.Load("ipv6"); err != nil {
+			b.log.Debug("no module ipv6", "error", err) // most kernels have it built in
+		}
+	}
+	if b.h.Network.VLAN != 0 {
+		if link, err = b.vlan(ctx, link); err != nil {
+			return nil, err
+		}
+	}
 	if err := nic.Configure(link, b.h.Network); err != nil {
 		return nil, &failure{"set up " + link.Attrs().Name, err, "check the settings of the network, or try again"}
 	}
@@ -50,10 +62,28 @@ func (b *booter) network(ctx context.Context) (netlink.Link, error) {
 		return nil, err
 	}
 	kind := "static"
-	if b.h.Network.Lease != nil {
+	if b.h.Network.Lease != nil || b.h.Network.Lease6 != nil {
 		kind = "lease kept"
 	}
 	b.say("network %s up %v (%s)", link.Attrs().Name, b.h.Network.Addresses[0], kind)
+	return link, nil
+}
+
+// vlan raises a link and returns the one to the tagged network on it.
+func (b *booter) vlan(ctx context.Context, base netlink.Link) (netlink.Link, error) {
+	if err := b.mods.Load("8021q"); err != nil {
+		b.log.Debug("no module 8021q", "error", err)
+	}
+	if err := netlink.LinkSetUp(base); err != nil {
+		return nil, &failure{"raise " + base.Attrs().Name, err, "check the network device, or try again"}
+	}
+	if err := b.waitCarrier(ctx, base); err != nil {
+		return nil, err
+	}
+	link, err := nic.VLAN(base, b.h.Network.VLAN)
+	if err != nil {
+		return nil, &failure{"set up " + base.Attrs().Name, err, "the image's kernel or initramfs may lack the module 8021q: build the image anew with it"}
+	}
 	return link, nil
 }
 

@@ -19,7 +19,7 @@ var mustHave = []string{"fuse", "loop", "overlay"}
 var network = []string{
 	"virtio_pci", "virtio_mmio", "virtio_net", "vmxnet3", "xen-netfront", "hv_vmbus", "hv_netvsc", "pci-hyperv",
 	"xhci_pci", "xhci_pci_renesas", "xhci_plat_hcd", "ehci_pci", "ehci_hcd", "ohci_pci", "ohci_hcd", "uhci_hcd",
-	"mii", "mdio", "usbcore",
+	"mii", "mdio", "usbcore", "8021q", "ipv6",
 }
 
 // networkFolders hold drivers of wired network adapters.

@@ -5,6 +5,7 @@
 package handoff
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/inetboot/inetboot/internal/bootsettings"
 	"github.com/inetboot/inetboot/internal/digest"
+	"github.com/inetboot/inetboot/internal/netconf"
 	"github.com/inetboot/inetboot/internal/newc"
 	"github.com/inetboot/inetboot/internal/site"
 	"github.com/inetboot/inetboot/internal/storepath"
@@ -74,14 +76,16 @@ type Stage struct {
 
 // Network is one link's configuration.
 type Network struct {
-	MAC         string         `json:"mac"` // of the link that preboot used; names do not survive a kexec
+	MAC         string         `json:"mac"`            // of the link that preboot used; names do not survive a kexec
+	VLAN        int            `json:"vlan,omitempty"` // IEEE 802.1Q id of the tagged network on that link; 0: untagged
 	MTU         int            `json:"mtu,omitempty"`
 	Addresses   []netip.Prefix `json:"addresses"`
 	Routes      []Route        `json:"routes,omitempty"`
 	Nameservers []netip.Addr   `json:"nameservers,omitempty"`
 	Search      []string       `json:"search,omitempty"`
 	Hostname    string         `json:"hostname,omitempty"`
-	Lease       *Lease         `json:"lease,omitempty"` // absent for static and SLAAC addresses
+	Lease       *Lease         `json:"lease,omitempty"`  // DHCPv4; absent for static and SLAAC addresses
+	Lease6      *Lease6        `json:"lease6,omitempty"` // DHCPv6; likewise
 }
 
 // Route is a route by way of Network's link. A route without a gateway is
@@ -99,6 +103,31 @@ type Lease struct {
 	Renew    int64      `json:"renew"`               // T1 in seconds after Obtained
 	Rebind   int64      `json:"rebind"`              // T2
 	Expire   int64      `json:"expire"`              // lease time
+}
+
+// Lease6 is what is needed to renew a DHCPv6 lease of one address (RFC 8415
+// section 18.2.4).
+type Lease6 struct {
+	Address  netip.Addr `json:"address"`   // one of Network's
+	ServerID string     `json:"server_id"` // option 2, a DUID in hexadecimal
+	ClientID string     `json:"client_id"` // option 1, likewise
+	IAID     uint32     `json:"iaid"`      // of the IA_NA
+	Obtained int64      `json:"obtained"`  // seconds since 1970, by the machine's clock
+	Renew    int64      `json:"renew"`     // T1 in seconds after Obtained
+	Rebind   int64      `json:"rebind"`    // T2
+	Expire   int64      `json:"expire"`    // valid lifetime
+}
+
+// Resolvers returns the name servers as they can be asked by way of the link
+// that is called link here: one with a link-local address needs its zone.
+func (n Network) Resolvers(link string) []netip.Addr {
+	out := slices.Clone(n.Nameservers)
+	for i, a := range out {
+		if a.Is6() && a.IsLinkLocalUnicast() {
+			out[i] = a.WithZone(link)
+		}
+	}
+	return out
 }
 
 // Image says what boots, for messages and logs.
@@ -229,6 +258,30 @@ func (n *Network) check() error {
 	}
 	if l := n.Lease; l != nil && (!l.Server.Is4() || l.Renew <= 0 || l.Rebind < l.Renew || l.Expire < l.Rebind) {
 		return fmt.Errorf("lease of server %v with times %d, %d, %d", l.Server, l.Renew, l.Rebind, l.Expire)
+	}
+	if n.VLAN < 0 || n.VLAN > netconf.MaxVLAN {
+		return fmt.Errorf("VLAN %d", n.VLAN)
+	}
+	if n.Lease6 != nil {
+		return n.Lease6.check(n.Addresses)
+	}
+	return nil
+}
+
+// maxDUID bounds a DUID, in bytes (RFC 8415 section 11.1).
+const maxDUID = 130
+
+func (l *Lease6) check(have []netip.Prefix) error {
+	if l.Renew <= 0 || l.Rebind < l.Renew || l.Expire < l.Rebind {
+		return fmt.Errorf("DHCPv6 lease with times %d, %d, %d", l.Renew, l.Rebind, l.Expire)
+	}
+	for _, id := range []string{l.ServerID, l.ClientID} {
+		if b, err := hex.DecodeString(id); err != nil || len(b) < 3 || len(b) > maxDUID {
+			return fmt.Errorf("DHCPv6 lease with the DUID %q", id)
+		}
+	}
+	if !l.Address.Is6() || !slices.ContainsFunc(have, func(p netip.Prefix) bool { return p.Addr() == l.Address }) {
+		return fmt.Errorf("DHCPv6 lease of %v, which is no address of the link", l.Address)
 	}
 	return nil
 }

@@ -32,6 +32,11 @@ func full() *handoff.Handoff {
 			Routes:      []handoff.Route{{Destination: netip.MustParsePrefix("0.0.0.0/0"), Gateway: netip.MustParseAddr("10.0.0.1")}, {Destination: netip.MustParsePrefix("10.9.0.0/16")}},
 			Nameservers: []netip.Addr{netip.MustParseAddr("10.0.0.2")}, Search: []string{"example.org"}, Hostname: "client",
 			Lease: &handoff.Lease{Server: netip.MustParseAddr("10.0.0.1"), ClientID: "01525400123456", Obtained: 1_700_000_000, Renew: 1800, Rebind: 3150, Expire: 3600},
+			VLAN:  5,
+			Lease6: &handoff.Lease6{
+				Address: netip.MustParseAddr("fd00::7"), ServerID: "0003000152540000ff01", ClientID: "00030001525400123456", IAID: 0x123456,
+				Obtained: 1_700_000_000, Renew: 1800, Rebind: 2880, Expire: 3600,
+			},
 		},
 		Image:  handoff.Image{Name: "debian", Version: "12", Arch: "amd64", Manifest: digest.Of([]byte("m"))},
 		Entry:  "debian-12",
@@ -75,6 +80,11 @@ func TestCheckRefuses(t *testing.T) {
 		"lease without T1":            func(h *handoff.Handoff) { h.Network.Lease.Renew = 0 },
 		"T2 before T1":                func(h *handoff.Handoff) { h.Network.Lease.Rebind = 1 },
 		"expiry before T2":            func(h *handoff.Handoff) { h.Network.Lease.Expire = 2000 },
+		"VLAN":                        func(h *handoff.Handoff) { h.Network.VLAN = 4095 },
+		"DHCPv6 lease without T1":     func(h *handoff.Handoff) { h.Network.Lease6.Renew = 0 },
+		"DHCPv6 lease of no server":   func(h *handoff.Handoff) { h.Network.Lease6.ServerID = "" },
+		"DHCPv6 lease of a long DUID": func(h *handoff.Handoff) { h.Network.Lease6.ClientID = strings.Repeat("00", 131) },
+		"DHCPv6 lease elsewhere":      func(h *handoff.Handoff) { h.Network.Lease6.Address = netip.MustParseAddr("fd00::8") },
 		"offline with a network":      func(h *handoff.Handoff) { h.Offline = true },
 		"neither network nor offline": func(h *handoff.Handoff) { h.Network = handoff.Network{} },
 		"cache mode":                  func(h *handoff.Handoff) { h.Cache.Mode = "tape" },
@@ -204,6 +214,14 @@ func TestOffline(t *testing.T) {
 	}
 	if diff := cmp.Diff(h, got, addresses); diff != "" {
 		t.Errorf("Parse() (-want +got):\n%s", diff)
+	}
+}
+
+func TestResolvers(t *testing.T) {
+	n := handoff.Network{Nameservers: []netip.Addr{netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("fd00::2"), netip.MustParseAddr("fe80::2")}}
+	want := []netip.Addr{netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("fd00::2"), netip.MustParseAddr("fe80::2%eth1")}
+	if got := n.Resolvers("eth1"); !slices.Equal(got, want) || n.Nameservers[2].Zone() != "" {
+		t.Errorf("Resolvers(eth1) = %v; want %v", got, want)
 	}
 }
 

@@ -149,13 +149,7 @@ func New(urls []string, o Options) (*Client, error) {
 		return nil, errors.New("the CA certificates hold no usable PEM block")
 	}
 	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}
-	if len(o.Nameservers) > 0 {
-		servers := make([]string, len(o.Nameservers))
-		for i, a := range o.Nameservers {
-			servers[i] = netip.AddrPortFrom(a, 53).String()
-		}
-		dialer.Resolver = resolver(servers)
-	}
+	dialer.Resolver = Resolver(o.Nameservers)
 	t := &http.Transport{
 		DialContext:           dialer.DialContext,
 		TLSClientConfig:       &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, Time: o.Clock},
@@ -179,6 +173,19 @@ func New(urls []string, o Options) (*Client, error) {
 	c.http = &http.Client{Transport: t}
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	return c, nil
+}
+
+// Resolver asks only the given servers, in turn, whatever the system's resolver
+// configuration says. Without servers it is nil: the system's.
+func Resolver(servers []netip.Addr) *net.Resolver {
+	if len(servers) == 0 {
+		return nil
+	}
+	addrs := make([]string, len(servers))
+	for i, a := range servers {
+		addrs[i] = netip.AddrPortFrom(a, 53).String()
+	}
+	return resolver(addrs)
 }
 
 // resolver asks only the given servers (address:port), in turn, whatever the

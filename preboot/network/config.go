@@ -1,6 +1,7 @@
 // Package network gets a machine onto its network: every Ethernet link is
-// raised at once, each asks for a DHCPv4 lease (RFC 2131), and the first one
-// over which the store can be reached is kept.
+// raised at once, each asks for a DHCPv4 lease (RFC 2131) and for a router of
+// IPv6 (RFC 4861), or has what a person said, and the first one over which the
+// store can be reached is kept.
 package network
 
 import (
@@ -8,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -15,13 +17,18 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"github.com/inetboot/inetboot/internal/handoff"
+	"github.com/inetboot/inetboot/internal/netconf"
+	"github.com/inetboot/inetboot/internal/site"
 )
 
 // Config is how one link is to be used, whoever said so.
 type Config struct {
 	handoff.Network
-	Link   string     // the link's name here, such as eth0
-	Server netip.Addr // the DHCP server; invalid for a static configuration
+	Link   string     // the link's name here, such as eth0 or, tagged, eth0.5
+	Device string     // the name of the adapter below it, such as eth0
+	Server netip.Addr // the DHCP server or router; invalid for a static configuration
+	NTP    []string   // time servers of the network, names or addresses
+	Proxy  string     // HTTP proxy of the network, http://host:port; "": it names none
 }
 
 // ErrLease is wrapped when a lease cannot be used.
@@ -29,10 +36,11 @@ var ErrLease = errors.New("unusable lease")
 
 // Bounds for what a server may tell.
 const (
-	minMTU     = 576 // RFC 791: what every host has to take
-	maxRoutes  = 64
-	maxServers = 8
-	infinite   = 1<<32 - 1 // RFC 2131 section 3.3
+	minMTU       = 576 // RFC 791: what every host has to take
+	maxRoutes    = 64
+	maxServers   = 8
+	maxAddresses = 8
+	infinite     = 1<<32 - 1 // RFC 2131 section 3.3
 )
 
 // FromLease turns the acknowledgement of a lease into a Config. hw is the
@@ -58,7 +66,7 @@ func FromLease(ack *dhcpv4.DHCPv4, link string, hw net.HardwareAddr, id []byte, 
 	if bits != 32 || ones == 0 {
 		return bad("the subnet mask %v", net.IP(mask))
 	}
-	c := &Config{Link: link, Server: server, Network: handoff.Network{
+	c := &Config{Link: link, Device: link, Server: server, Proxy: proxyOf(ack.Options.Get(optionProxy)), Network: handoff.Network{
 		MAC:       hw.String(),
 		Addresses: []netip.Prefix{netip.PrefixFrom(addr, ones)},
 		Hostname:  validName(ack.HostName()),
@@ -82,8 +90,28 @@ func FromLease(ack *dhcpv4.DHCPv4, link string, hw net.HardwareAddr, id []byte, 
 	if n := validName(strings.TrimSuffix(ack.DomainName(), ".")); n != "" && len(c.Search) == 0 {
 		c.Search = []string{n}
 	}
+	for _, ip := range ack.NTPServers() {
+		if a, ok := addr4(ip); ok && !a.IsUnspecified() && len(c.NTP) < maxServers {
+			c.NTP = append(c.NTP, a.String())
+		}
+	}
 	c.Routes = routes(ack, c.Addresses[0])
 	return c, nil
+}
+
+// optionProxy is what networks tell about proxies with: its value is the URL
+// of a program for browsers (WPAD). Where it is no more than
+// http://host:port, it names the proxy itself.
+const optionProxy = dhcpv4.GenericOptionCode(252)
+
+// proxyOf returns the proxy that option 252 names, or "".
+func proxyOf(option []byte) string {
+	s := strings.Trim(string(option), "\x00\r\n\t ")
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "http" || u.Port() == "" || u.User != nil || u.Path != "" && u.Path != "/" || site.CheckURL(s) != nil {
+		return ""
+	}
+	return "http://" + u.Host
 }
 
 // routes returns the routes of option 121 or, only where there is none of
@@ -171,15 +199,20 @@ func addr4(ip net.IP) (netip.Addr, bool) {
 // validName returns s if it can be a host's or domain's name (RFC 1123), or
 // "": it comes from whoever answers first, and is shown and written to files.
 func validName(s string) string {
-	if s == "" || len(s) > 253 || s[0] == '-' || s[0] == '.' {
+	if !netconf.ValidName(s) {
 		return ""
 	}
-	for _, c := range []byte(s) {
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && c != '-' && c != '.' && c != '_' {
-			return ""
-		}
-	}
 	return s
+}
+
+// validText returns what can be shown of what a server says.
+func validText(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return -1
+		}
+		return r
+	}, s[:min(len(s), 200)])
 }
 
 // ResolvConf returns c's resolvers as a resolv.conf(5).
@@ -188,7 +221,7 @@ func (c *Config) ResolvConf() string {
 	if len(c.Search) > 0 {
 		fmt.Fprintf(&b, "search %s\n", strings.Join(c.Search, " "))
 	}
-	for _, n := range c.Nameservers {
+	for _, n := range c.Resolvers(c.Link) {
 		fmt.Fprintf(&b, "nameserver %s\n", n)
 	}
 	return b.String()

@@ -4,44 +4,36 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/insomniacslk/dhcp/dhcpv4/nclient4"
 	"github.com/vishvananda/netlink"
+
+	"github.com/inetboot/inetboot/internal/netconf"
 )
 
 // Network is the machine's links. Its methods are for one goroutine, but for
 // Config and Carrier.
 type Network struct {
-	o      Options
-	leases map[int]*held // by link index; kept between attempts, so that none is asked for twice
+	o     Options
+	setup netconf.Setup
 
 	carrier atomic.Bool // in this attempt, some link has had one
 
 	mu      sync.Mutex
-	current *held
-	stop    context.CancelFunc // ends renewing
-	renewed sync.WaitGroup
-}
-
-// held is a lease that a link has.
-type held struct {
-	link   link
-	lease  *nclient4.Lease
-	config *Config
-}
-
-func (h *held) expired(now time.Time) bool {
-	return now.After(h.lease.CreationTime.Add(time.Duration(h.config.Lease.Expire) * time.Second))
+	leases4 map[int][]*lease4 // by the adapter's index; kept between attempts, so that none is asked for twice
+	leases6 map[int]*lease6
+	current *kept
 }
 
 // Options says how to wait and to whom to tell what happens.
 type Options struct {
-	Log        func(string) // lines for people
-	Mark       func(string) // moments for the timeline: "link", "dhcp"
-	ResolvConf string       // file to write the name servers to; "": none
+	Log        func(string)  // lines for people
+	Mark       func(string)  // moments for the timeline: "link", "dhcp"
+	ResolvConf string        // file to write the name servers to; "": none
+	Hardware   func() string // lists the adapters that no driver has taken, for people; nil, "": none
 
 	Carrier time.Duration // how long to wait for a carrier; 0: 45 s
 	Links   time.Duration // how long to wait for a first link; 0: 15 s (USB takes its time)
@@ -59,7 +51,21 @@ func New(o Options) *Network {
 	if o.Probe == 0 {
 		o.Probe = 20 * time.Second
 	}
-	return &Network{o: o, leases: make(map[int]*held)}
+	if o.Hardware == nil {
+		o.Hardware = func() string { return "" }
+	}
+	return &Network{o: o, leases4: make(map[int][]*lease4), leases6: make(map[int]*lease6)}
+}
+
+// Use says how the links are to be used from the next Connect on.
+func (n *Network) Use(s netconf.Setup) {
+	if s.Link != n.setup.Link || s.VLAN != n.setup.VLAN || s.NoDHCP != n.setup.NoDHCP || s.Family != n.setup.Family {
+		n.mu.Lock()
+		clear(n.leases4) // they were another network's
+		clear(n.leases6)
+		n.mu.Unlock()
+	}
+	n.setup = s
 }
 
 // The reasons for which a link does not lead to a store.
@@ -68,236 +74,226 @@ var (
 	ErrNoCarrier = errors.New("no carrier")
 )
 
-// outcome is what became of one link.
-type outcome struct {
-	link link
-	held *held
-	err  error
+// attempt is one call of Connect.
+type attempt struct {
+	n      *Network
+	ctx    context.Context // of the ports
+	events chan event
+	ports  map[int]*port // by the adapter's index
+	order  []*port
 }
 
-// Connect raises every link, gets leases, and calls try for each link that
-// has one, in the order in which they come, with the link configured. The
-// first one for which try succeeds stays; the others are taken down. The
-// error joins what went wrong on each link; all of it but try's errors has been
-// logged.
+// Connect raises every link, gets addresses, and calls try for each link that
+// has some, in the order in which they come, with the link configured. The
+// first one for which try succeeds stays; the others are taken down. Where
+// several DHCP servers answer on a link, their leases are tried one after the
+// other. The error joins what went wrong on each link; all of it but try's errors
+// has been logged.
 func (n *Network) Connect(ctx context.Context, try func(context.Context, *Config) error) error {
 	n.release()
 	n.carrier.Store(false)
 	if err := netlink.LinkSetUp(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "lo", Index: 1}}); err != nil {
 		n.o.Log(fmt.Sprintf("cannot raise the loopback link: %v", err))
 	}
-	// Waiting links end with the attempt, also with one that succeeds.
-	waiting, cancel := context.WithCancel(ctx)
-	var running sync.WaitGroup
-	defer running.Wait()
-	defer cancel()
-
-	outcomes := make(chan outcome)
-	known := make(map[int]link)
-	pending := 0
-	start := func() error {
-		ls, err := links()
-		if err != nil {
-			return err
+	// A link that is kept outlives the attempt: release and Down end it.
+	alive, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	follow := context.AfterFunc(ctx, cancel)
+	a := &attempt{n: n, ctx: alive, events: make(chan event), ports: make(map[int]*port)}
+	p, c, err := a.run(ctx, try)
+	if err != nil {
+		cancel()
+		for _, p := range a.order {
+			p.ended.Wait()
 		}
-		for _, l := range ls {
-			if _, ok := known[l.index]; ok {
-				continue
-			}
-			known[l.index] = l
-			pending++
-			running.Add(1)
-			old := n.leases[l.index]
-			go func() {
-				defer running.Done()
-				o := outcome{link: l}
-				o.held, o.err = n.prepare(waiting, l, old)
-				select {
-				case outcomes <- o:
-				case <-waiting.Done():
-				}
-			}()
-		}
-		return nil
+		return err
 	}
+	follow()
+	n.keep(a, p, c, cancel)
+	return nil
+}
 
-	var failures []error
+// run returns the port that leads to a store, and its configuration.
+func (a *attempt) run(ctx context.Context, try func(context.Context, *Config) error) (*port, *Config, error) {
+	n := a.n
 	poll := time.NewTicker(5 * pollTime)
 	defer poll.Stop()
 	begin := time.Now()
 	for {
-		if err := start(); err != nil {
-			return err
+		others, err := a.start()
+		if err != nil {
+			return nil, nil, err
 		}
-		if pending == 0 {
+		if a.open(nil) == 0 {
 			switch {
-			case len(known) > 0:
-				return errors.Join(failures...)
+			case len(a.order) > 0:
+				return nil, nil, a.failure()
 			case time.Since(begin) > n.o.Links:
-				err := fmt.Errorf("%w: this machine has no network card that InetBoot's kernel knows", ErrNoLink)
+				err := n.noLink(others)
 				n.o.Log(err.Error())
-				return err
+				return nil, nil, err
 			}
 		}
 		select {
 		case <-poll.C:
 		case <-ctx.Done():
-			return ctx.Err()
-		case o := <-outcomes:
-			pending--
-			if o.err != nil {
-				n.o.Log(o.err.Error())
-				failures = append(failures, o.err)
+			return nil, nil, ctx.Err()
+		case e := <-a.events:
+			p := e.port
+			p.open -= e.closed
+			if e.more {
+				p.idle4 = true
+			}
+			if e.err != nil && !errors.Is(e.err, errNoOther) {
+				n.o.Log(e.err.Error())
+				p.fail(e.err)
+			}
+			if !p.take(e) {
 				continue
 			}
-			n.leases[o.link.index] = o.held
-			if err := n.attempt(ctx, o.held, pending > 0, try); err != nil {
-				if ctx.Err() != nil {
-					return ctx.Err()
-				}
-				failures = append(failures, err)
-				continue
+			c := p.config()
+			err := a.attempt(ctx, p, c, try)
+			if err == nil {
+				return p, c, nil
 			}
-			cancel()
-			running.Wait()
-			n.keep(ctx, o.held, known)
-			return nil
+			if ctx.Err() != nil {
+				return nil, nil, ctx.Err()
+			}
+			p.fail(err)
+			if p.idle4 {
+				p.idle4 = false
+				p.open++
+				p.more <- struct{}{}
+			}
 		}
 	}
 }
 
-// prepare raises a link and gets it a lease, unless it has a good one.
-func (n *Network) prepare(ctx context.Context, l link, old *held) (*held, error) {
-	if err := l.up(); err != nil {
-		return nil, err
-	}
-	wait, cancel := context.WithTimeout(ctx, n.o.Carrier)
-	defer cancel()
-	if err := l.waitCarrier(wait); err != nil {
-		if errors.Is(err, context.DeadlineExceeded) {
-			return nil, fmt.Errorf("%w on %s (%v): is the cable in?", ErrNoCarrier, l.name, l.hw)
-		}
-		return nil, err
-	}
-	n.carrier.Store(true)
-	n.o.Mark("link")
-	if old != nil && !old.expired(time.Now()) {
-		return old, nil
-	}
-	n.o.Log(fmt.Sprintf("%s (%v) is up, asking for an address", l.name, l.hw))
-	lease, c, err := l.lease(ctx)
+// start begins with the links that have come since it was last called. It
+// returns the names of those that are not to be used.
+func (a *attempt) start() (others []string, err error) {
+	ls, err := links()
 	if err != nil {
 		return nil, err
 	}
-	n.o.Mark("dhcp")
-	n.o.Log(fmt.Sprintf("lease %v on %s from %v", c.Addresses[0], l.name, c.Server))
-	return &held{link: l, lease: lease, config: c}, nil
+	for _, l := range ls {
+		if !a.n.setup.Named(l.name, l.hw) {
+			others = append(others, fmt.Sprintf("%s (%v)", l.name, l.hw))
+			continue
+		}
+		if a.ports[l.index] != nil {
+			continue
+		}
+		p := newPort(a.ctx, a.n, l)
+		a.n.mu.Lock()
+		p.old4, p.old6 = a.n.leases4[l.index], a.n.leases6[l.index]
+		a.n.mu.Unlock()
+		a.ports[l.index] = p
+		a.order = append(a.order, p)
+		p.ended.Go(func() {
+			p.run(func(e event) {
+				select {
+				case a.events <- e:
+				case <-p.ctx.Done():
+				}
+			})
+		})
+	}
+	return others, nil
+}
+
+// open counts the parts at work, but those of one port.
+func (a *attempt) open(but *port) int {
+	sum := 0
+	for _, p := range a.order {
+		if p != but {
+			sum += p.open
+		}
+	}
+	return sum
+}
+
+// failure joins what went wrong.
+func (a *attempt) failure() error {
+	var all []error
+	carrier := false
+	for _, p := range a.order {
+		all = append(all, p.failures...)
+		carrier = carrier || p.link.name != ""
+	}
+	if hw := a.n.o.Hardware(); hw != "" && !carrier {
+		a.n.o.Log(hw)
+		all = append(all, errors.New(hw))
+	}
+	if len(all) == 0 {
+		all = append(all, fmt.Errorf("%w: no link got one", ErrNoAddress))
+	}
+	return errors.Join(all...)
+}
+
+// noLink says that there is no link, and what there is instead.
+func (n *Network) noLink(others []string) error {
+	if len(others) > 0 {
+		return fmt.Errorf("%w is called %s; there are: %s", ErrNoLink, n.setup.Link, strings.Join(others, ", "))
+	}
+	err := fmt.Errorf("%w: this machine has no network card that InetBoot's kernel knows", ErrNoLink)
+	if hw := n.o.Hardware(); hw != "" {
+		err = fmt.Errorf("%w; %s", err, hw)
+	}
+	return err
+}
+
+// take notes what an event brings, and tells whether there is something new to
+// try.
+func (p *port) take(e event) bool {
+	if e.v4 != nil {
+		p.v4 = e.v4
+	}
+	if e.v6 != nil {
+		p.v6 = e.v6
+	}
+	return e.v4 != nil || e.v6 != nil
+}
+
+// config returns the port's configuration as far as it is known.
+func (p *port) config() *Config {
+	var v4 *Config
+	if p.v4 != nil {
+		v4 = p.v4.config
+	}
+	return merge(v4, p.v6, p.n.setup, p.base.name)
 }
 
 // attempt configures a link and tries the store over it. On failure the link
 // stays up without an address.
-func (n *Network) attempt(ctx context.Context, h *held, others bool, try func(context.Context, *Config) error) error {
-	if others {
+func (a *attempt) attempt(ctx context.Context, p *port, c *Config, try func(context.Context, *Config) error) error {
+	n := a.n
+	if a.open(p) > 0 || p.others.Load() {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeoutCause(ctx, n.o.Probe, errors.New("the store takes too long, other links are tried"))
 		defer cancel()
 	}
-	err := h.link.configure(h.config, n.o.Log)
-	if err == nil {
-		err = writeResolvConf(n.o.ResolvConf, h.config)
-	}
+	err := n.configure(ctx, p.link, c)
 	if err != nil {
 		n.o.Log(err.Error())
-	} else if err = try(ctx, h.config); err == nil {
+	} else if err = try(ctx, c); err == nil {
 		return nil
 	}
-	if e := h.link.flush(); e != nil {
+	if e := p.link.flush(c.Routes); e != nil {
 		n.o.Log(e.Error())
 	}
 	return err
 }
 
-// keep goes on with one link and takes the others down.
-func (n *Network) keep(ctx context.Context, h *held, known map[int]link) {
-	for i, l := range known {
-		if i != h.link.index {
-			delete(n.leases, i)
-			if err := l.down(); err != nil {
-				n.o.Log(err.Error())
-			}
-		}
+func (n *Network) configure(ctx context.Context, l link, c *Config) error {
+	if err := l.configure(ctx, c, n.o.Log); err != nil {
+		return err
 	}
-	// The lease outlives the attempt: release and Down end its renewal.
-	renewing, stop := context.WithCancel(context.WithoutCancel(ctx))
-	n.mu.Lock()
-	n.current, n.stop = h, stop
-	n.mu.Unlock()
-	n.renewed.Add(1)
-	go func() {
-		defer n.renewed.Done()
-		n.renew(renewing, h)
-	}()
+	return writeResolvConf(n.o.ResolvConf, c)
 }
 
 // Carrier tells whether any link has had a carrier since the last Connect
 // began.
 func (n *Network) Carrier() bool { return n.carrier.Load() }
-
-// Config returns the configuration in use, with the lease as last renewed, or
-// nil.
-func (n *Network) Config() *Config {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.current == nil {
-		return nil
-	}
-	return n.current.config
-}
-
-// renew keeps the lease for as long as a person looks at the menu.
-func (n *Network) renew(ctx context.Context, h *held) {
-	for {
-		l := h.config.Lease
-		if l.Expire >= infinite {
-			return
-		}
-		next := h.lease.CreationTime.Add(time.Duration(l.Renew) * time.Second)
-		wait := max(time.Until(next), time.Duration(max(1, l.Expire/16))*time.Second)
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-			return
-		}
-		lease, err := h.link.renew(ctx, h.lease)
-		if err != nil {
-			if ctx.Err() == nil {
-				n.o.Log(err.Error())
-			}
-			continue
-		}
-		times := leaseTimes(lease.ACK, h.config.Server, h.link.clientID(), lease.CreationTime)
-		c := *h.config
-		c.Lease = times
-		lease.ACK = h.lease.ACK // the answer may hold less than the first one
-		h = &held{link: h.link, lease: lease, config: &c}
-		n.mu.Lock()
-		n.current = h
-		n.mu.Unlock()
-	}
-}
-
-// release ends renewing; the lease stays for the next attempt.
-func (n *Network) release() {
-	n.mu.Lock()
-	stop, h := n.stop, n.current
-	n.current, n.stop = nil, nil
-	n.mu.Unlock()
-	if stop != nil {
-		stop()
-		n.renewed.Wait()
-		n.leases[h.link.index] = h
-	}
-}
 
 // Down takes every link down, for the moment before another kernel starts.
 func (n *Network) Down() error {

@@ -23,7 +23,8 @@ import (
 type Settings struct {
 	URLs        []string // base URLs of the store, in order of preference
 	Anchor      *catalog.Anchor
-	Proxy       string // HTTP proxy URL; "": none
+	Proxy       string // HTTP proxy URL; "": the network's, if it names one
+	NoProxy     bool   // nor the network's
 	CA          string // PEM
 	Nameservers []netip.Addr
 	Network     netconf.Setup // links, VLAN, static addresses; the zero value: everything as the network says
@@ -141,7 +142,7 @@ func (s *Settings) readCommandLine(cmdline string) error {
 			if value != "" { // an empty one switches the site's off
 				err = site.CheckURL(value)
 			}
-			s.Proxy = value
+			s.Proxy, s.NoProxy = value, value == ""
 		case "nameserver":
 			for a := range strings.SplitSeq(value, ",") {
 				var addr netip.Addr

@@ -59,11 +59,19 @@ func RaiseClock(floor time.Time) (bool, error) {
 	if !time.Now().Before(floor) {
 		return false, nil
 	}
-	tv := unix.NsecToTimeval(floor.UnixNano())
-	if err := unix.Settimeofday(&tv); err != nil {
-		return false, fmt.Errorf("set the clock: %w", err)
+	if err := SetClock(floor); err != nil {
+		return false, err
 	}
 	return true, nil
+}
+
+// SetClock sets the machine's clock.
+func SetClock(t time.Time) error {
+	tv := unix.NsecToTimeval(t.UnixNano())
+	if err := unix.Settimeofday(&tv); err != nil {
+		return fmt.Errorf("set the clock: %w", err)
+	}
+	return nil
 }
 
 // Driver returns the name of the driver of a network link, "" if it is not
