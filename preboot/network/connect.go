@@ -143,6 +143,9 @@ func (a *attempt) run(ctx context.Context, try func(context.Context, *Config) er
 			if e.more {
 				p.idle4 = true
 			}
+			if e.say != "" {
+				n.o.Log(e.say)
+			}
 			if e.err != nil && !errors.Is(e.err, errNoOther) {
 				n.o.Log(e.err.Error())
 				p.fail(e.err)

@@ -57,7 +57,8 @@ func (n *Network) keep(a *attempt, p *port, c *Config, cancel context.CancelFunc
 	k.ended.Go(func() { n.follow(a, k) })
 }
 
-// follow adds what comes late: IPv6 beside IPv4, or the other way round.
+// follow adds what comes late: IPv6 beside IPv4, or the other way round. It
+// says nothing about it: somebody looks at the menu by now.
 func (n *Network) follow(a *attempt, k *kept) {
 	p := k.port
 	for {

@@ -316,9 +316,10 @@ func TestRenew(t *testing.T) {
 	// As if it had been given for less.
 	k := n.current
 	h := *k.port.v4
-	short := *h.config.Lease
+	c, short := *h.config, *h.config.Lease
 	short.Renew, short.Expire = 1, 16
-	h.config.Lease = &short
+	c.Lease = &short
+	h.config = &c
 	k.ended.Go(func() { n.renew4(k.port.ctx, k, &h) })
 	for end := time.Now().Add(20 * time.Second); n.Config().Lease.Obtained <= first.Lease.Obtained; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(end) {

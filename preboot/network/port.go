@@ -90,6 +90,7 @@ type event struct {
 	port   *port
 	v4     *lease4
 	v6     *Config
+	say    string // for people
 	err    error
 	closed int  // parts that are done
 	more   bool // the IPv4 part waits to be asked for another lease
@@ -156,8 +157,7 @@ func (p *port) part4(emit func(event)) {
 		return
 	case len(s.Static(netconf.IPv4)) > 0:
 		c := static(s, netconf.IPv4, p.link)
-		p.n.o.Log(fmt.Sprintf("address %v on %s, as configured", c.Addresses[0], p.link.name))
-		emit(event{port: p, v4: &lease4{config: c}, closed: 1})
+		emit(event{port: p, v4: &lease4{config: c}, say: fmt.Sprintf("address %v on %s, as configured", c.Addresses[0], p.link.name), closed: 1})
 		return
 	case s.NoDHCP:
 		var err error
@@ -168,10 +168,10 @@ func (p *port) part4(emit func(event)) {
 		return
 	}
 	// offer tells of a lease, and whether another one is wanted instead.
-	offer := func(h *lease4) bool {
+	offer := func(h *lease4, say string) bool {
 		p.passes()
 		settled()
-		emit(event{port: p, v4: h, closed: 1, more: true})
+		emit(event{port: p, v4: h, say: say, closed: 1, more: true})
 		select {
 		case <-p.more:
 			return true
@@ -184,7 +184,7 @@ func (p *port) part4(emit func(event)) {
 		if h.expired(time.Now()) {
 			continue
 		}
-		if known = true; !offer(h) {
+		if known = true; !offer(h, "") {
 			return
 		}
 	}
@@ -206,10 +206,9 @@ func (p *port) part4(emit func(event)) {
 			return
 		}
 		p.addressed()
-		p.n.o.Log(fmt.Sprintf("lease %v on %s from %v", cfg.Addresses[0], p.link.name, cfg.Server))
 		h := &lease4{lease, cfg}
 		p.n.remember4(p.base, h)
-		if !offer(h) {
+		if !offer(h, fmt.Sprintf("lease %v on %s from %v", cfg.Addresses[0], p.link.name, cfg.Server)) {
 			return
 		}
 	}
@@ -217,11 +216,12 @@ func (p *port) part4(emit func(event)) {
 
 // part6 gets IPv6 addresses.
 func (p *port) part6(emit func(event)) {
-	c, err := p.config6()
-	if err != nil && p.n.setup.Family != netconf.IPv6 && (errors.Is(err, ErrNoRouter) || errors.Is(err, ErrNoIPv6)) {
-		err = nil // as most networks are; IPv4 says what is wrong
+	e := event{port: p, closed: 1}
+	e.v6, e.say, e.err = p.config6()
+	if p.n.setup.Family != netconf.IPv6 && (errors.Is(e.err, ErrNoRouter) || errors.Is(e.err, ErrNoIPv6)) {
+		e.err = nil // as most networks are; IPv4 says what is wrong
 	}
-	if c != nil {
+	if e.v6 != nil {
 		wait := time.NewTimer(headStart)
 		defer wait.Stop()
 		select {
@@ -230,55 +230,59 @@ func (p *port) part6(emit func(event)) {
 		case <-p.ctx.Done():
 		}
 	}
-	emit(event{port: p, v6: c, err: err, closed: 1})
+	emit(e)
 }
 
-// config6 returns what IPv6 the link has, nil if none is wanted.
-func (p *port) config6() (*Config, error) {
+// config6 returns what IPv6 the link has and what to say about it, nil if none
+// is wanted.
+func (p *port) config6() (*Config, string, error) {
 	s, l := p.n.setup, p.link
-	addrs := s.Static(netconf.IPv6)
 	if !s.Uses(netconf.IPv6) {
-		return nil, nil
+		return nil, "", nil
 	}
 	if p.noIPv6 != nil {
-		return nil, fmt.Errorf("%s: %w", l.name, p.noIPv6)
+		return nil, "", fmt.Errorf("%s: %w", l.name, p.noIPv6)
 	}
-	if len(addrs) > 0 {
-		return p.static6()
+	if len(s.Static(netconf.IPv6)) > 0 {
+		c, err := p.static6()
+		if err != nil {
+			return nil, "", err
+		}
+		return c, fmt.Sprintf("address %v on %s, as configured", c.Addresses[0], l.name), nil
 	}
 	a, err := l.solicit(p.ctx, p.leased)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	c := p.advertised(a)
 	client := dhcp6.Client{Link: l.name, MAC: l.hw}
+	var said []string
 	switch {
 	case s.NoDHCP:
 	case a.managed:
 		if err := p.leased6(client, c); err != nil {
 			if len(c.Addresses) == 0 {
-				return nil, err
+				return nil, "", err
 			}
-			p.n.o.Log(err.Error())
+			said = append(said, err.Error())
 		}
 	case a.other && len(c.Nameservers) == 0:
 		reply, err := client.Information(p.ctx)
 		if err != nil {
-			p.n.o.Log(err.Error())
+			said = append(said, err.Error())
 			break
 		}
 		addInformation(c, reply)
 	}
 	if len(c.Addresses) == 0 {
-		return nil, fmt.Errorf("%w on %s: router %v leaves IPv6 addresses to DHCPv6, which is switched off", ErrNoAddress, l.name, a.router)
+		return nil, "", fmt.Errorf("%w on %s: router %v leaves IPv6 addresses to DHCPv6, which is switched off", ErrNoAddress, l.name, a.router)
 	}
 	p.addressed()
+	what := fmt.Sprintf("address %v on %s from router %v", c.Addresses[0], l.name, a.router)
 	if c.Lease6 != nil {
-		p.n.o.Log(fmt.Sprintf("lease %v on %s from a DHCPv6 server, router %v", c.Lease6.Address, l.name, a.router))
-	} else {
-		p.n.o.Log(fmt.Sprintf("address %v on %s from router %v", c.Addresses[0], l.name, a.router))
+		what = fmt.Sprintf("lease %v on %s from a DHCPv6 server, router %v", c.Lease6.Address, l.name, a.router)
 	}
-	return c, nil
+	return c, strings.Join(append(said, what), "; "), nil
 }
 
 func (p *port) advertised(a *advert) *Config {
@@ -303,7 +307,6 @@ func (p *port) static6() (*Config, error) {
 			c.Routes, c.Nameservers, c.Search, c.MTU = found.Routes, found.Nameservers, found.Search, found.MTU
 		}
 	}
-	p.n.o.Log(fmt.Sprintf("address %v on %s, as configured", c.Addresses[0], p.link.name))
 	return c, nil
 }
 
