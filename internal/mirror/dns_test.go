@@ -74,3 +74,22 @@ func TestIPv6AddressWithoutIPv6(t *testing.T) {
 		t.Errorf("State() = %+v; want no failure", s)
 	}
 }
+
+// Of two name servers the one that answers is asked, for all questions.
+func TestDeadNameServer(t *testing.T) {
+	gone, err := net.ListenPacket("udp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone.Close()
+	good := nameServer(t)
+	for _, servers := range [][]string{{gone.LocalAddr().String(), good}, {good, gone.LocalAddr().String()}} {
+		r := resolver(servers)
+		for range 3 {
+			addrs, err := r.LookupNetIP(t.Context(), "ip", "store.example")
+			if err != nil || len(addrs) != 2 {
+				t.Errorf("with the servers %v: %v, %v; want an address of each family", servers, addrs, err)
+			}
+		}
+	}
+}

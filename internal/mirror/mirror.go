@@ -22,7 +22,6 @@ import (
 	"net/url"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/inetboot/inetboot/internal/site"
@@ -173,29 +172,6 @@ func New(urls []string, o Options) (*Client, error) {
 	c.http = &http.Client{Transport: t}
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	return c, nil
-}
-
-// Resolver asks only the given servers, in turn, whatever the system's resolver
-// configuration says. Without servers it is nil: the system's.
-func Resolver(servers []netip.Addr) *net.Resolver {
-	if len(servers) == 0 {
-		return nil
-	}
-	addrs := make([]string, len(servers))
-	for i, a := range servers {
-		addrs[i] = netip.AddrPortFrom(a, 53).String()
-	}
-	return resolver(addrs)
-}
-
-// resolver asks only the given servers (address:port), in turn, whatever the
-// system's resolver configuration says.
-func resolver(servers []string) *net.Resolver {
-	var turn atomic.Uint32
-	d := &net.Dialer{Timeout: 5 * time.Second}
-	return &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return d.DialContext(ctx, network, servers[int(turn.Add(1)-1)%len(servers)])
-	}}
 }
 
 // HTTP returns the client that reaches the mirrors: same proxy, roots and
