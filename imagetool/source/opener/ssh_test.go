@@ -52,7 +52,7 @@ func sshServer(t *testing.T, setup ...string) string {
 		}
 	}
 	const port = 2222
-	write("authorized_keys", read("user.pub"), 0o600)
+	write("authorized_keys", read("user.pub"), 0o644) // sshd reads it as the user who comes
 	write("known_hosts", fmt.Sprintf("[127.0.0.1]:%d %s", port, read("host.pub")), 0o600)
 	write("sshd_config", fmt.Sprintf(`Port %d
 ListenAddress 127.0.0.1
@@ -251,7 +251,7 @@ func TestMachineEnds(t *testing.T) {
 	dir := t.TempDir()
 	tarball := makeTar(t, machineRoot(t))
 	cut := filepath.Join(dir, "ssh")
-	if err := os.WriteFile(cut, []byte("#!/bin/sh\necho INETBOOT-TAR gnu 0\nhead -c 9000 "+tarball+"\necho Connection lost >&2\nexit 255\n"), 0o755); err != nil {
+	if err := os.WriteFile(cut, []byte("#!/bin/sh\necho INETBOOT-TAR gnu 0 root\nhead -c 9000 "+tarball+"\necho Connection lost >&2\nexit 255\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	_, err := opener.Open(context.Background(), "ssh://host/", opener.Options{SSH: []string{cut}, Verbatim: true})
@@ -260,7 +260,7 @@ func TestMachineEnds(t *testing.T) {
 	}
 	// Nobody waits for a machine that has gone silent.
 	silent := filepath.Join(dir, "silent")
-	if err := os.WriteFile(silent, []byte("#!/bin/sh\necho INETBOOT-TAR gnu 0\nexec sleep 1000\n"), 0o755); err != nil {
+	if err := os.WriteFile(silent, []byte("#!/bin/sh\necho INETBOOT-TAR gnu 0 root\nexec sleep 1000\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 300*time.Millisecond)

@@ -102,7 +102,7 @@ func Read(ctx context.Context, b *source.Builder, name string, o Options, so sou
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("%w: %s: is ssh installed? %w", source.ErrUnreadable, name, err)
 	}
-	rerr := readOutput(ctx, b, out, name, so)
+	who, rerr := readOutput(ctx, b, out, name, so)
 	if rerr != nil && (errors.Is(rerr, source.ErrRefused) || errors.Is(rerr, source.ErrNoRoom)) {
 		cancel() // the rest is not wanted
 		_ = cmd.Wait()
@@ -119,6 +119,9 @@ func Read(ctx context.Context, b *source.Builder, name string, o Options, so sou
 	case errors.As(werr, &exit) && exit.ExitCode() == 1 && rerr == nil:
 		// GNU tar: "some files differ": they changed while they were read.
 		b.Note("%s: some files changed while they were read", a.host)
+	case werr != nil && who == asUser:
+		return fmt.Errorf("%w: %s: %w: %s; the user there is not root, and sudo is missing, asks for a password, or does not let them run tar: a line for them in sudoers(5) with NOPASSWD: and the path of tar is enough",
+			source.ErrUnreadable, name, werr, strings.Join(lines, "; "))
 	case werr != nil:
 		return fmt.Errorf("%w: %s: %w: %s", source.ErrUnreadable, name, werr, strings.Join(lines, "; "))
 	default:
@@ -130,27 +133,31 @@ func Read(ctx context.Context, b *source.Builder, name string, o Options, so sou
 	return nil
 }
 
-// readOutput reads what the script writes. A login shell may have said
-// something before it.
-func readOutput(ctx context.Context, b *source.Builder, out io.Reader, name string, so source.Options) error {
+// asUser is what the script says when neither root nor sudo reads.
+const asUser = "user"
+
+// readOutput reads what the script writes, and returns as whom it reads. A login
+// shell may have said something before it.
+func readOutput(ctx context.Context, b *source.Builder, out io.Reader, name string, so source.Options) (who string, err error) {
 	r := bufio.NewReaderSize(out, 1<<20)
 	total := int64(-1)
 	const most = 200 // lines of a machine that likes to talk
 	for i := 0; ; i++ {
 		line, err := r.ReadSlice('\n')
 		if err != nil || i == most {
-			return fmt.Errorf("%w: %s: the machine did not begin to send", source.ErrUnreadable, name)
+			return "", fmt.Errorf("%w: %s: the machine did not begin to send", source.ErrUnreadable, name)
 		}
 		f := strings.Fields(string(line))
-		if len(f) != 3 || f[0] != greeting {
+		if len(f) != 4 || f[0] != greeting {
 			continue
 		}
 		if n, err := strconv.ParseInt(f[2], 10, 64); err == nil && n > 0 && n < 1<<50 {
 			total = n << 10
 		}
+		who = f[3]
 		break
 	}
-	return tarball.ReadStream(ctx, b, r, total, name, so)
+	return who, tarball.ReadStream(ctx, b, r, total, name, so)
 }
 
 // tail keeps the last lines that a program wrote.

@@ -6,21 +6,24 @@ import (
 )
 
 // The first line that the script writes to standard output, before the
-// tarball: this word, the kind of tar, and the KiB that the filesystem has in
-// use, or 0.
+// tarball: this word, the kind of tar, the KiB that the filesystem has in
+// use, or 0, and as whom tar reads: root, sudo, or user for none of these.
 const greeting = "INETBOOT-TAR"
 
 // script returns what the machine's shell runs (POSIX.1-2017, "Shell Command
 // Language"): it looks which tar there is and becomes it. On a machine where
-// we are not root, sudo is used if it asks for no password.
+// we are not root, sudo is used if it lets us run tar and asks for no password;
+// what else is asked of the machine is asked without it, if need be.
 func script(path string, exclude, mounts []string) string {
 	var s strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&s, format+"\n", args...) }
 	line(`LC_ALL=C; export LC_ALL; umask 077`)
 	line(`root=%s`, quote(path))
-	line(`as=`)
-	line(`if [ "$(id -u)" != 0 ] && sudo -n true </dev/null >/dev/null 2>&1; then as='sudo -n'; fi`)
-	line(`if ! $as test -d "$root"; then echo "$root is not a directory on this machine" >&2; exit 3; fi`)
+	line(`as=; who=root`)
+	line(`if [ "$(id -u)" != 0 ]; then`)
+	line(`  if sudo -n tar --version </dev/null >/dev/null 2>&1; then as='sudo -n'; who=sudo; else who=user; fi`)
+	line(`fi`)
+	line(`if [ ! -d "$root" ] && ! $as test -d "$root" </dev/null; then echo "$root is not a directory on this machine" >&2; exit 3; fi`)
 	line(`case $(tar --version 2>/dev/null </dev/null) in`)
 	line(`*"GNU tar"*) kind=gnu ;;`)
 	line(`bsdtar*) kind=bsd ;;`)
@@ -32,17 +35,18 @@ func script(path string, exclude, mounts []string) string {
 	line(`if [ "$#" = 6 ] && [ "$6" = "$root" ]; then used=$3; fi`)
 	// Other filesystems that belong to the operating system, if they are on
 	// disks of the machine.
-	line(`device() { $as stat -c %%d "$1" 2>/dev/null </dev/null; }`)
+	line(`about() { $as stat "$@" 2>/dev/null </dev/null || stat "$@" 2>/dev/null </dev/null; }`)
+	line(`device() { about -c %%d "$1"; }`)
 	line(`set -- .`)
 	for _, m := range mounts {
 		line(`m=%s`, quote(m))
 		line(`if [ -d "$root/$m" ] && [ ! -h "$root/$m" ] && [ "$(device "$root/$m")" != "$(device "$root/$m/..")" ]; then`)
-		line(`  case $($as stat -f -c %%T "$root/$m" 2>/dev/null </dev/null) in`)
+		line(`  case $(about -f -c %%T "$root/$m") in`)
 		line(`  ext*|xfs|btrfs|msdos|vfat|f2fs|zfs|jfs|reiserfs|squashfs|erofs|overlayfs) set -- "$@" "./$m" ;;`)
 		line(`  esac`)
 		line(`fi`)
 	}
-	line(`echo "%s $kind $used"`, greeting)
+	line(`echo "%s $kind $used $who"`, greeting)
 	line(`if [ $kind = bsd ]; then`)
 	line(`  exec $as tar --create --file - --format pax --xattrs --acls --one-file-system --directory "$root" "$@" </dev/null`)
 	line(`fi`)
