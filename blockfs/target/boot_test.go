@@ -125,7 +125,7 @@ func initramfs(t *testing.T, init, linux, release string) []byte {
 	for _, f := range []string{"modules.dep", "modules.alias", "modules.softdep", "modules.builtin"} {
 		add(f)
 	}
-	for _, m := range []string{"fuse", "loop", "erofs", "overlay", "crc32c_generic", "crypto-crc32c", "virtio_net", "virtio_pci", "e1000"} {
+	for _, m := range []string{"fuse", "loop", "erofs", "overlay", "crc32c_generic", "crypto-crc32c", "virtio_net", "virtio_pci", "e1000", "8021q"} {
 		order, err := tree.Order(m)
 		if err != nil {
 			t.Fatal(err)
@@ -230,8 +230,17 @@ func (r *rig) start(t *testing.T, nic string) *vmtest.VM {
 // seconds its lease is due, and the end of its command line.
 func (r *rig) startWith(t *testing.T, nic string, memory int, renew int64, command string) *vmtest.VM {
 	t.Helper()
-	const mac = "52:54:00:12:34:56"
-	h := &handoff.Handoff{
+	r.capture = filepath.Join(t.TempDir(), "pcap")
+	return r.boot(t, r.handoff(renew), vmtest.Config{
+		Memory: memory, Append: command, NICs: []vmtest.NIC{{Model: nic, MAC: mac, Capture: r.capture}},
+	})
+}
+
+const mac = "52:54:00:12:34:56"
+
+// handoff is what preboot would write for QEMU's network.
+func (r *rig) handoff(renew int64) *handoff.Handoff {
+	return &handoff.Handoff{
 		BootID:  strings.Repeat("0", 32),
 		Mirrors: []string{fmt.Sprintf("http://10.0.2.2:%d", r.port)},
 		Network: handoff.Network{
@@ -246,6 +255,11 @@ func (r *rig) startWith(t *testing.T, nic string, memory int, renew int64, comma
 		Image: handoff.Image{Name: "tiny", Version: "1", Arch: "amd64"},
 		Root:  r.root,
 	}
+}
+
+// boot starts a machine with a handoff.
+func (r *rig) boot(t *testing.T, h *handoff.Handoff, c vmtest.Config) *vmtest.VM {
+	t.Helper()
 	archive, err := h.Archive(nil, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -255,12 +269,9 @@ func (r *rig) startWith(t *testing.T, nic string, memory int, renew int64, comma
 	if err := os.WriteFile(name, append(initrd, archive...), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	r.capture = filepath.Join(t.TempDir(), "pcap")
-	return vmtest.StartT(t, vmtest.Config{
-		Name: "target", Memory: memory, Kernel: r.kernel, Initrd: name, NoReboot: true,
-		Append: "console=ttyS0 panic=-1 inetboot.overlay=40% " + command,
-		NICs:   []vmtest.NIC{{Model: nic, MAC: mac, Capture: r.capture}},
-	})
+	c.Name, c.Kernel, c.Initrd, c.NoReboot = "target", r.kernel, name, true
+	c.Append = "console=ttyS0 panic=-1 inetboot.overlay=40% " + c.Append
+	return vmtest.StartT(t, c)
 }
 
 func end(t *testing.T, vm *vmtest.VM) {
@@ -309,6 +320,32 @@ func TestBoot(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A tagged network is set up again, with an address of each family and a lease
+// of DHCPv6 that nobody renews.
+func TestVLAN(t *testing.T) {
+	r := newRig(t)
+	trunk, err := vmtest.NewTrunk(5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(trunk.Close)
+	h := r.handoff(600)
+	six := netip.MustParseAddr("fec0::15")
+	h.Network.VLAN, h.Network.Lease = 5, nil
+	h.Network.Addresses = append(h.Network.Addresses, netip.PrefixFrom(six, 64))
+	h.Network.Routes = append(h.Network.Routes, handoff.Route{Destination: netip.MustParsePrefix("::/0"), Gateway: netip.MustParseAddr("fe80::2")})
+	h.Network.Lease6 = &handoff.Lease6{Address: six, ServerID: "00030001020000000001", ClientID: "00030001525400123456", IAID: 1, Obtained: time.Now().Unix(), Renew: 600, Rebind: 1000, Expire: 1200}
+	vm := r.boot(t, h, vmtest.Config{Memory: 768, Append: "loglevel=6 guestword -- last", NICs: []vmtest.NIC{}, Args: trunk.Args(mac)})
+	for _, want := range []string{
+		`inetboot: network \w+\.5 up 10\.0\.2\.15/24 \(lease kept\)`,
+		`52:54:00:12:34:56 1400 \[10\.0\.2\.15/24 fec0::15/64`,
+		`60 files are right`,
+	} {
+		vm.ExpectT(t, 60, want)
+	}
+	end(t, vm)
 }
 
 func TestOutageBeforeTheRoot(t *testing.T) {

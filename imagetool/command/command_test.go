@@ -301,7 +301,11 @@ func TestMedia(t *testing.T) {
 	c.run(command.ExitUsage, "media", "--iso", iso, "--url", "http://x/")
 	c.run(command.ExitUsage, "media", "--iso", iso, "-o", out, "--url", "ftp://x/")
 	c.run(command.ExitOther, "media", "--iso", iso, "-o", iso, "--url", "http://x/")
-	c.run(command.ExitOK, "media", "--iso", iso, "-o", out, "--cpio", bare, "--url", "http://a.example/", "--url", "https://b.example/x", "--entry", "debian-12", "--timeout", "0")
+	c.run(command.ExitOK, "media", "--iso", iso, "-o", out, "--cpio", bare, "--url", "http://a.example/", "--url", "https://b.example/x", "--entry", "debian-12", "--timeout", "0",
+		"--ip", "192.0.2.5::192.0.2.1:24::eth0:off:192.0.2.53", "--ip", "[2001:db8::5]", "--vlan", "5", "--mtu", "1400", "--ntp", "time.example")
+	for _, wrong := range [][]string{{"--ip", "perhaps"}, {"--vlan", "4095"}, {"--mtu", "10"}, {"--ntp", "-"}} {
+		c.run(command.ExitUsage, append([]string{"media", "--cpio", bare + "2", "--url", "http://a.example/"}, wrong...)...)
+	}
 	got, err := os.ReadFile(out)
 	if err != nil {
 		t.Fatal(err)
@@ -314,7 +318,7 @@ func TestMedia(t *testing.T) {
 	if len(slot) != site.SlotSize || !bytes.Equal(got, want) {
 		t.Error("the medium is not the original with the archive in its slot")
 	}
-	for _, s := range []string{`"http://a.example/"`, `"https://b.example/x"`, `"entry": "debian-12"`, `"timeout": 0`, `"keytype":"ed25519"`} {
+	for _, s := range []string{`"http://a.example/"`, `"https://b.example/x"`, `"entry": "debian-12"`, `"timeout": 0`, `"keytype":"ed25519"`, `"192.0.2.5/24"`, `"2001:db8::5/64"`, `"192.0.2.53"`, `"vlan": 5`, `"mtu": 1400`, `"link": "eth0"`, `"nodhcp": true`, `"time.example"`} {
 		if !bytes.Contains(slot, []byte(s)) {
 			t.Errorf("the archive lacks %s", s)
 		}

@@ -95,7 +95,7 @@ func (a *app) completeFlags(c *cobra.Command) {
 			_ = c.RegisterFlagCompletionFunc(name, f) // fails only for flags that are not there
 		}
 	}
-	for _, name := range []string{"name", "version", "title", "help-text", "cmdline", "kernel-version", "level", "expires", "lifetime", "threshold", "prefix", "token", "location", "url", "entry", "timeout", "proxy", "nameserver", "warn"} {
+	for _, name := range []string{"name", "version", "title", "help-text", "cmdline", "kernel-version", "level", "expires", "lifetime", "threshold", "prefix", "token", "location", "url", "entry", "timeout", "proxy", "nameserver", "ip", "vlan", "mtu", "ntp", "warn"} {
 		if c.LocalNonPersistentFlags().Lookup(name) != nil {
 			_ = c.RegisterFlagCompletionFunc(name, cobra.NoFileCompletions)
 		}

@@ -24,6 +24,8 @@ type mediaOptions struct {
 	cacheBytes                            int64
 	site                                  site.Site
 	timeout                               int
+	ip                                    []string // as the kernel's option
+	vlan                                  string   // likewise
 }
 
 func (a *app) mediaCommand() *cobra.Command {
@@ -54,6 +56,10 @@ iPXE or QEMU.`,
 	f.IntVar(&o.timeout, "timeout", 0, "seconds until the default entry boots: 0 at once, -1 never (default: the menu's)")
 	f.StringVar(&o.site.Proxy, "proxy", "", "HTTP proxy, as http://[user:password@]host:port")
 	f.StringArrayVar(&o.site.Nameservers, "nameserver", nil, "IP address of a name server (default: the network's own)")
+	f.StringArrayVar(&o.ip, "ip", nil, "addresses by hand, as the kernel's option ip=: ADDRESS::GATEWAY:NETMASK, dhcp6, off and so on; may be given for IPv4 and IPv6")
+	f.StringVar(&o.vlan, "vlan", "", "tagged network, as ID or ID:LINK")
+	f.IntVar(&o.site.Network.MTU, "mtu", 0, "MTU in bytes (default: as the network says)")
+	f.StringArrayVar(&o.site.Network.NTP, "ntp", nil, "name or address of a time server, asked if the clock seems to be wrong (default: the network's own)")
 	f.StringVar(&o.ca, "ca", "", "PEM file of certificates that sign the servers' certificates")
 	f.StringVar(&o.root, "root", "", "root.json to begin trust with (default: the one in the key folder)")
 	f.StringVar(&o.keys, "keys", "", "folder of the signing key (default: as init remembered)")
@@ -66,7 +72,27 @@ iPXE or QEMU.`,
 	return c
 }
 
+// network puts what ip and vlan say into the site file.
+func (o *mediaOptions) network() error {
+	for _, v := range o.ip {
+		servers, err := o.site.Network.AddIP(v)
+		if err != nil {
+			return &usageError{fmt.Errorf("--ip %s: %w", v, err)}
+		}
+		for _, s := range servers {
+			o.site.Nameservers = append(o.site.Nameservers, s.String())
+		}
+	}
+	if err := o.site.Network.SetVLAN(o.vlan); err != nil {
+		return &usageError{fmt.Errorf("--vlan %s: %w", o.vlan, err)}
+	}
+	return nil
+}
+
 func (a *app) runMedia(ctx context.Context, o *mediaOptions) error {
+	if err := o.network(); err != nil {
+		return err
+	}
 	switch {
 	case o.cpio == "" && o.iso == "":
 		return &usageError{errors.New("name a medium with --iso and a file with -o, or a file with --cpio")}

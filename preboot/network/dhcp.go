@@ -121,8 +121,11 @@ func (c *client4) next(ctx context.Context) (*nclient4.Lease, *Config, error) {
 	var refused error
 	for {
 		offer, err := c.offer(ctx)
+		if refused != nil && errors.Is(err, errNoOther) {
+			err = refused
+		}
 		if err != nil {
-			return nil, nil, errors.Join(refused, err)
+			return nil, nil, err
 		}
 		ack, err := c.request(ctx, offer)
 		if err == nil {
