@@ -90,7 +90,11 @@ type attempt struct {
 // other. The error joins what went wrong on each link; all of it but try's errors
 // has been logged.
 func (n *Network) Connect(ctx context.Context, try func(context.Context, *Config) error) error {
-	n.release()
+	if k := n.release(); k != nil {
+		if err := k.clear(); err != nil {
+			n.o.Log(err.Error())
+		}
+	}
 	n.carrier.Store(false)
 	if err := netlink.LinkSetUp(&netlink.Device{LinkAttrs: netlink.LinkAttrs{Name: "lo", Index: 1}}); err != nil {
 		n.o.Log(fmt.Sprintf("cannot raise the loopback link: %v", err))
@@ -263,7 +267,7 @@ func (p *port) config() *Config {
 	if p.v4 != nil {
 		v4 = p.v4.config
 	}
-	return merge(v4, p.v6, p.n.setup, p.base.name)
+	return merge(v4, p.v6, p.setup, p.base.name)
 }
 
 // attempt configures a link and tries the store over it. On failure the link

@@ -2,8 +2,11 @@ package network
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"time"
+
+	"github.com/vishvananda/netlink"
 
 	"github.com/inetboot/inetboot/internal/dhcp6"
 	"github.com/inetboot/inetboot/internal/handoff"
@@ -192,8 +195,9 @@ func (n *Network) renewed6(base link, l *handoff.Lease6, obtained time.Time) {
 	}
 }
 
-// release ends renewing; the leases stay for the next attempt.
-func (n *Network) release() {
+// release ends renewing and returns what was in use, or nil; the leases stay
+// for the next attempt.
+func (n *Network) release() *kept {
 	n.mu.Lock()
 	k := n.current
 	n.current = nil
@@ -203,4 +207,20 @@ func (n *Network) release() {
 		k.ended.Wait()
 		k.port.ended.Wait()
 	}
+	return k
+}
+
+// clear takes back what was configured for a link: the next attempt may be told
+// something else.
+func (k *kept) clear() error {
+	if err := k.port.link.flush(k.config.Routes); err != nil {
+		return err
+	}
+	if k.port.link.index == k.port.base.index {
+		return nil
+	}
+	if err := netlink.LinkDel(k.port.link.handle()); err != nil {
+		return fmt.Errorf("remove %s: %w", k.port.link.name, err)
+	}
+	return nil
 }

@@ -44,6 +44,7 @@ func (h *lease6) expired(now time.Time) bool {
 // the same time, one for each family, and tell what they find by events.
 type port struct {
 	n      *Network
+	setup  netconf.Setup
 	base   link // the adapter
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -71,7 +72,7 @@ type port struct {
 }
 
 func newPort(ctx context.Context, n *Network, base link) *port {
-	p := &port{n: n, base: base, more: make(chan struct{}, 1), leased: make(chan struct{}), first: make(chan struct{}), open: 2}
+	p := &port{n: n, setup: n.setup, base: base, more: make(chan struct{}, 1), leased: make(chan struct{}), first: make(chan struct{}), open: 2}
 	p.ctx, p.cancel = context.WithCancel(ctx)
 	p.passes = sync.OnceFunc(func() { close(p.leased) })
 	p.addressed = sync.OnceFunc(func() { n.o.Mark("dhcp") })
@@ -117,7 +118,7 @@ func (p *port) run(emit func(event)) {
 
 // ready raises the link and waits for its carrier.
 func (p *port) ready() error {
-	l, s := p.base, p.n.setup
+	l, s := p.base, p.setup
 	noIPv6 := l.takeOver() // before it is up, or the kernel would be first
 	if err := l.up(); err != nil {
 		return err
@@ -148,7 +149,7 @@ func (p *port) ready() error {
 
 // part4 gets IPv4 addresses.
 func (p *port) part4(emit func(event)) {
-	s := p.n.setup
+	s := p.setup
 	settled := sync.OnceFunc(func() { close(p.first) })
 	defer settled()
 	switch {
@@ -218,7 +219,7 @@ func (p *port) part4(emit func(event)) {
 func (p *port) part6(emit func(event)) {
 	e := event{port: p, closed: 1}
 	e.v6, e.say, e.err = p.config6()
-	if p.n.setup.Family != netconf.IPv6 && (errors.Is(e.err, ErrNoRouter) || errors.Is(e.err, ErrNoIPv6)) {
+	if p.setup.Family != netconf.IPv6 && (errors.Is(e.err, ErrNoRouter) || errors.Is(e.err, ErrNoIPv6)) {
 		e.err = nil // as most networks are; IPv4 says what is wrong
 	}
 	if e.v6 != nil {
@@ -236,7 +237,7 @@ func (p *port) part6(emit func(event)) {
 // config6 returns what IPv6 the link has and what to say about it, nil if none
 // is wanted.
 func (p *port) config6() (*Config, string, error) {
-	s, l := p.n.setup, p.link
+	s, l := p.setup, p.link
 	if !s.Uses(netconf.IPv6) {
 		return nil, "", nil
 	}
@@ -294,7 +295,7 @@ func (p *port) advertised(a *advert) *Config {
 // static6 has what a person said; what was left out comes from a router, if
 // there is one.
 func (p *port) static6() (*Config, error) {
-	c := static(p.n.setup, netconf.IPv6, p.link)
+	c := static(p.setup, netconf.IPv6, p.link)
 	if len(c.Routes) == 0 {
 		now := make(chan struct{})
 		close(now)

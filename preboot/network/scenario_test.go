@@ -156,6 +156,8 @@ var scenarios = []scenario{
 			if c.Lease == nil || !hasAddress(c, "10.77.0.0/24") || !hasAddress(c, "fd77::/64") || !c.Addresses[0].Addr().Is4() || len(c.Nameservers) != 2 {
 				t.Errorf("config %+v", c)
 			}
+			// What is to be done differently counts from the next time on.
+			n.Use(netconf.Setup{VLAN: 7})
 			for _, a := range []string{"10.77.0.1", server6} {
 				eventually(t, a, func() bool { return reaches(t.Context(), a) == nil }) // until duplicates have been looked for
 			}
@@ -227,8 +229,18 @@ var scenarios = []scenario{
 			if c.Lease != nil || c.Addresses[0].String() != "10.77.0.9/24" || c.MTU != 1300 || c.Hostname != "pc7" || !slices.Equal(c.NTP, []string{"10.77.0.3"}) || len(c.Routes) != 1 {
 				t.Errorf("config %+v", c)
 			}
-			if l, err := netlink.LinkByName("eth0"); err != nil || l.Attrs().MTU != 1300 {
+			l, err := netlink.LinkByName("eth0")
+			if err != nil || l.Attrs().MTU != 1300 {
 				t.Errorf("eth0: %+v, %v; want MTU 1300", l, err)
+			}
+			// Another address takes the place of the first.
+			n.Use(netconf.Setup{NoDHCP: true, Family: netconf.IPv4, Addresses: []netip.Prefix{netip.MustParsePrefix("10.77.0.19/24")}})
+			if err := n.Connect(t.Context(), func(ctx context.Context, _ *Config) error { return reaches(ctx, "10.77.0.1") }); err != nil {
+				t.Error(err)
+			}
+			addrs, err := netlink.AddrList(l, netlink.FAMILY_V4)
+			if err != nil || len(addrs) != 1 || addrs[0].IPNet.String() != "10.77.0.19/24" {
+				t.Errorf("addresses %v, %v; want the second one alone", addrs, err)
 			}
 		},
 		server: func(t *testing.T, log string) {
