@@ -349,10 +349,12 @@ func (b *breaking) Put(ctx context.Context, path string, body io.ReaderAt, size 
 	if err := b.step(); err != nil {
 		return err
 	}
-	if kind, _, _ := storepath.Parse(path); kind == storepath.KindBlock {
+	err := b.Store.Put(ctx, path, body, size)
+	// One that another failure has cut off has stored nothing.
+	if kind, _, _ := storepath.Parse(path); kind == storepath.KindBlock && err == nil {
 		b.puts.Add(1)
 	}
-	return b.Store.Put(ctx, path, body, size)
+	return err
 }
 
 func (b *breaking) Replace(ctx context.Context, path string, data []byte, tag string) error {
