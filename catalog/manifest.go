@@ -30,9 +30,9 @@ const (
 	FeatureHypervisor = "hypervisor"
 )
 
-// Features lists the features of images that this version knows. That it
-// knows them does not mean that every program can start such images.
-func Features() []string { return []string{FeatureNoRoot, FeatureHypervisor} }
+// Features lists the features of images and entries that this version knows.
+// That it knows them does not mean that every program can start such images.
+func Features() []string { return []string{FeatureNoRoot, FeatureHypervisor, FeatureInclude} }
 
 // Manifest says what an image consists of.
 type Manifest struct {

@@ -36,8 +36,9 @@ type Menu struct {
 	Entries  []Entry  `json:"entries"`
 }
 
-// Entry is a submenu (Entries), an image to boot (Image), or something that
-// preboot itself does (Action): exactly one of them.
+// Entry is a submenu (Entries), an image to boot (Image), something that
+// preboot itself does (Action), or the place for a publisher's menu (Include):
+// exactly one of them.
 type Entry struct {
 	ID       string   `json:"id"`
 	Requires []string `json:"requires,omitempty"` // features without which the entry cannot be picked
@@ -48,6 +49,10 @@ type Entry struct {
 	Entries []Entry `json:"entries,omitempty"`
 	Image   string  `json:"image,omitempty"` // target name of a manifest
 	Action  Action  `json:"action,omitempty"`
+	Include string  `json:"include,omitempty"` // prefix of the images whose menu it shows
+
+	Broken error  `json:"-"` // why what it includes cannot be shown; nil: it can
+	From   string `json:"-"` // target that has it, if that is a publisher's menu
 
 	Cmdline string `json:"cmdline,omitempty"` // appended to the image's command line
 }
@@ -143,6 +148,9 @@ func (m *Menu) Check() error {
 			if kinds > 1 || kinds == 0 && len(e.Requires) == 0 {
 				return bad("entry %s has %d of entries, image and action, want one", e.ID, kinds)
 			}
+			if e.Include != "" && (kinds > 0 || !storepath.ValidElement(e.Include) || !slices.Contains(e.Requires, FeatureInclude)) {
+				return bad("entry %s: %w", e.ID, errInclude)
+			}
 			if e.Image != "" && !storepath.ValidTarget(e.Image) {
 				return bad("entry %s: image %q", e.ID, e.Image)
 			}
@@ -186,6 +194,9 @@ func (e *Entry) Usable(arch string) error {
 	}
 	if e.Action != "" && !slices.Contains(Actions(), e.Action) {
 		return &strictjson.RequiresError{What: "this entry", Missing: []string{"the action " + string(e.Action)}}
+	}
+	if e.Broken != nil {
+		return e.Broken
 	}
 	if len(e.Arch) > 0 && !slices.Contains(e.Arch, arch) {
 		return fmt.Errorf("this entry is for %v, this machine is %s", e.Arch, arch)

@@ -242,10 +242,12 @@ func newHandoff(img *catalog.Image, id string, stages []handoff.Stage) *handoff.
 func (st *store) keep(ctx context.Context, e *catalog.Entry, img *catalog.Image, settings []catalog.SettingsFile) ([]handoff.StoreFile, map[string][]byte) {
 	var list []handoff.StoreFile
 	files := make(map[string][]byte)
-	for _, name := range []string{catalog.MenuName, catalog.MirrorsName, e.Image} {
+	// Of publishers' menus the one that the entry is in: others are no reason
+	// for which it could not be started.
+	for _, name := range []string{catalog.MenuName, catalog.MirrorsName, e.From, e.Image} {
 		b, err := st.catalog.Blob(ctx, name)
 		if err != nil {
-			continue // there need be no mirrors
+			continue // there need be no mirrors, and no publisher's menu
 		}
 		path := storepath.Target(name, b.SHA256)
 		if data := st.source.Kept(path); data != nil {

@@ -207,7 +207,7 @@ func (s *session) loadCached(ctx context.Context, why error) (*store, error) {
 	if err != nil {
 		return nil, part("catalog in the cache", err)
 	}
-	m, err := c.Menu(ctx)
+	m, err := c.WholeMenu(ctx)
 	if err != nil {
 		return nil, part("menu", err)
 	}

@@ -74,12 +74,14 @@ func TestItems(t *testing.T) {
 		{ID: "arm", Title: "ARM", Image: "images/a/1/arm64.json", Arch: []string{"arm64"}},
 		{ID: "both", Title: "Both", Entries: []catalog.Entry{{ID: "c", Title: "C", Action: catalog.ActionReboot, Arch: []string{"arm64", "amd64"}}}},
 		{ID: "new", Title: "New", Action: "teleport"},
+		{ID: "erin", Title: "Erin's", Requires: []string{catalog.FeatureInclude}, Include: "erin-", Broken: errors.New("there is no such menu")},
 	}
 	got := items(entries, "amd64", nil, false)
 	want := []menu.Item{
 		{ID: "a", Title: "A", Help: "help"},
 		{ID: "both", Title: "Both", Items: []menu.Item{{ID: "c", Title: "C"}}},
 		{ID: "new", Title: "New", Blocked: "this entry needs the action teleport, which this version of InetBoot does not have: use a newer boot medium or program"},
+		{ID: "erin", Title: "Erin's", Blocked: "there is no such menu"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("items (-want +got):\n%s", diff)

@@ -240,7 +240,7 @@ func (s *session) load(ctx context.Context, client *mirror.Client) (*store, erro
 		return nil, part("catalog", err)
 	}
 	s.useMirrors(ctx, client, c)
-	m, err := c.Menu(ctx)
+	m, err := c.WholeMenu(ctx)
 	if err != nil {
 		return nil, part("menu", err)
 	}

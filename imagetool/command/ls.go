@@ -58,7 +58,7 @@ func (a *app) runLs(ctx context.Context, w *where) error {
 	if err != nil {
 		return err
 	}
-	menu, err := cat.Menu(ctx)
+	menu, err := cat.WholeMenu(ctx)
 	if err != nil {
 		return err
 	}

@@ -83,6 +83,8 @@ func (a *app) sayEntries(entries []catalog.Entry, def, indent string) {
 		}
 		if e.Image != "" {
 			what = strings.TrimSuffix(strings.TrimPrefix(e.Image, "images/"), ".json")
+		} else if e.Include != "" {
+			what = "menu of " + e.Include + "*"
 		} else if e.Action == "" {
 			what = "submenu"
 		}
@@ -147,8 +149,8 @@ func (a *app) changeMenu(ctx context.Context, w *where, change func(*push.Editio
 
 // entryFlags are the properties of an entry.
 type entryFlags struct {
-	title, help, image, action, cmdline string
-	arch                                []string
+	title, help, image, action, cmdline, include string
+	arch                                         []string
 }
 
 func (f *entryFlags) flags(c *cobra.Command) {
@@ -156,6 +158,7 @@ func (f *entryFlags) flags(c *cobra.Command) {
 	c.Flags().StringVar(&f.help, "help-text", "", "text about the entry; @FILE reads it from a file")
 	c.Flags().StringVar(&f.image, "image", "", "image to boot: NAME, NAME/VERSION or NAME/VERSION/ARCH")
 	c.Flags().StringVar(&f.action, "action", "", "what preboot does itself: local-disk, reboot, poweroff")
+	c.Flags().StringVar(&f.include, "include", "", "show the menu that the publisher of this prefix signs (see publisher)")
 	c.Flags().StringVar(&f.cmdline, "cmdline", "", "appended to the image's command line")
 	c.Flags().StringSliceVar(&f.arch, "arch", nil, "show it only on these architectures, such as amd64,arm64")
 }
@@ -193,6 +196,11 @@ func (f *entryFlags) apply(c *cobra.Command, e *push.Edition, entry *catalog.Ent
 	if set("action") {
 		entry.Action, entry.Image = catalog.Action(f.action), ""
 	}
+	if set("include") {
+		included := catalog.Included(entry.ID, entry.Title, f.include)
+		included.Help, included.Arch = entry.Help, entry.Arch
+		*entry = included
+	}
 	if set("image") {
 		found, err := findImages(names, f.image)
 		if err != nil {
@@ -229,8 +237,9 @@ func (a *app) menuAddCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "add ID",
 		Short: "Add an entry",
-		Long:  "Add adds an entry: one with --image boots an image, one with --action is what\npreboot does itself, one with neither is a submenu of the entries named by --with.",
+		Long:  "Add adds an entry: one with --image boots an image, one with --action is what\npreboot does itself, one with --include is the submenu that a publisher of a\nprefix signs, one with none of these is a submenu of the entries named by --with.",
 		Example: `  imagetool menu add old --title "Older versions" --with debian-11,debian-10
+  imagetool menu add erin --include erin- --title "Erin's systems"
   imagetool menu add debian-rescue --title "Debian, rescue" --image debian/12 --cmdline single --after debian-12`,
 		Args: args(cobra.ExactArgs(1)),
 	}
@@ -287,7 +296,7 @@ func (a *app) menuSetCommand() *cobra.Command {
 				e.Menu.Timeout = timeout
 			}
 			if len(args) == 0 {
-				for _, n := range []string{"help-text", "image", "action", "cmdline", "arch", "id"} {
+				for _, n := range []string{"help-text", "image", "action", "include", "cmdline", "arch", "id"} {
 					if set(n) {
 						return &usageError{fmt.Errorf("--%s is for an entry: name its id", n)}
 					}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/inetboot/inetboot/catalog/publish"
+	"github.com/inetboot/inetboot/imagetool/contents"
 	"github.com/inetboot/inetboot/imagetool/push"
 	"github.com/inetboot/inetboot/internal/storepath"
 )
@@ -22,8 +23,10 @@ func (a *app) publisherCommand() *cobra.Command {
 		Short: "Let others publish images whose names begin as you say",
 		Long: `A publisher is somebody else who may publish images whose names begin with a
 prefix, with a key of their own: a delegation of the targets role. Such a key can
-sign nothing else, not even the menu: what the menu offers stays yours.`,
+sign nothing else but a menu of these images. What the menu offers stays yours: an
+entry of it, made once, shows the publisher's menu, with all that is published.`,
 		Example: `  imagetool publisher add alice --prefix alice- --key alice.pub
+  imagetool menu add alice --include alice- --title "Alice's systems"
   imagetool publisher list
   imagetool publisher rm alice`,
 		Args: args(cobra.NoArgs),
@@ -225,7 +228,12 @@ func (a *app) runPublisherList(ctx context.Context, w *where) error {
 				return err
 			}
 			expires := t.Expires()
-			p.Version, p.Expires, p.Images = t.Version(), &expires, len(t.Targets)
+			p.Version, p.Expires = t.Version(), &expires
+			for name := range t.Targets {
+				if contents.IsImage(name) {
+					p.Images++
+				}
+			}
 		}
 		list = append(list, p)
 	}

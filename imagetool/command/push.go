@@ -201,7 +201,7 @@ func (a *app) runPush(ctx context.Context, o *pushOptions) error {
 	a.say("Sent %d new blocks, %s, in %s (%s/s)", res.Sent, bytesText(res.SentBytes),
 		time.Duration(res.Seconds*float64(time.Second)).Round(100*time.Millisecond), bytesText(int64(float64(plain)/res.Seconds)))
 	if res.Entry == "" {
-		a.say("Catalog version %d; no menu entry: who has the targets key makes one with imagetool menu add", res.Catalog)
+		a.say("Catalog version %d; no menu entry: who has the targets key makes one for all images of a publisher with imagetool menu add --include, or for this one with --image", res.Catalog)
 		return nil
 	}
 	a.say("Catalog version %d, menu entry %s", res.Catalog, res.Entry)

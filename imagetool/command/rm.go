@@ -83,6 +83,9 @@ func (a *app) runRm(ctx context.Context, o *rmOptions, specs []string) error {
 			e.RemoveTarget(name)
 		}
 		if e.Delegated() {
+			if entries, err = e.RemoveIncluded(ctx, removed); err != nil {
+				return err
+			}
 			entriesLeft = entriesOfAll(e.Menu.Entries, removed)
 			return dry(o.dry)
 		}
@@ -165,7 +168,7 @@ func withoutImages(entries []catalog.Entry, images []string, gone *[]string) []c
 // firstEntry returns the id of the first entry that is no submenu.
 func firstEntry(entries []catalog.Entry) string {
 	for i := range entries {
-		if len(entries[i].Entries) == 0 {
+		if len(entries[i].Entries) == 0 && entries[i].Include == "" {
 			return entries[i].ID
 		}
 		if id := firstEntry(entries[i].Entries); id != "" {

@@ -47,7 +47,7 @@ func (a *app) runShow(ctx context.Context, w *where, spec string) error {
 	if err != nil {
 		return err
 	}
-	menu, err := cat.Menu(ctx)
+	menu, err := cat.WholeMenu(ctx)
 	if err != nil {
 		return err
 	}

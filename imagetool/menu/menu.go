@@ -82,7 +82,7 @@ func Check(m *catalog.Menu, names []string) error {
 	if err := walk(m.Entries); err != nil {
 		return err
 	}
-	if e := m.Find(m.Default); m.Default != "" && len(e.Entries) > 0 {
+	if e := m.Find(m.Default); m.Default != "" && (len(e.Entries) > 0 || e.Include != "") {
 		return fmt.Errorf("the default %s is a submenu", m.Default)
 	}
 	return nil
@@ -92,14 +92,14 @@ func Check(m *catalog.Menu, names []string) error {
 // beside another entry. The zero Place is the end of the menu.
 type Place struct{ Parent, Before, After string }
 
-// Add puts an entry into the menu. An entry without image and action is a
-// submenu, which the entries with are moved into.
+// Add puts an entry into the menu. An entry without image, action and include
+// is a submenu, which the entries with are moved into.
 func Add(m *catalog.Menu, e catalog.Entry, p Place, with []string) error {
 	if m.Find(e.ID) != nil {
 		return fmt.Errorf("the menu has an entry %s already", e.ID)
 	}
-	if e.Image == "" && e.Action == "" && len(with) == 0 {
-		return fmt.Errorf("%s needs an image, an action, or, as a submenu, entries that are moved into it", e.ID)
+	if e.Image == "" && e.Action == "" && e.Include == "" && len(with) == 0 {
+		return fmt.Errorf("%s needs an image, an action, a prefix to include, or, as a submenu, entries that are moved into it", e.ID)
 	}
 	if err := insert(m, e, p); err != nil {
 		return err

@@ -17,21 +17,22 @@ import (
 )
 
 // Paths returns the patterns of targets that images with these prefixes have
-// (name, version and architecture are one element each), and their settings.
+// (name, version and architecture are one element each), their settings, and
+// the menu of each prefix.
 func Paths(prefixes []string) []string {
 	var out []string
 	for _, p := range prefixes {
-		out = append(out, "images/"+p+"*/*/*.json", bootsettings.ImageName(p+"*", ""), bootsettings.ImageName(p+"*", "*"))
+		out = append(out, "images/"+p+"*/*/*.json", bootsettings.ImageName(p+"*", ""), bootsettings.ImageName(p+"*", "*"), catalog.IncludedName(p))
 	}
 	return out
 }
 
 // Prefixes is the inverse of Paths. Patterns of another form are left as they
-// are, but for those of settings.
+// are, but for those of settings and menus.
 func Prefixes(paths []string) []string {
 	out := []string{}
 	for _, p := range paths {
-		if _, ok := bootsettings.ParseName(p); ok {
+		if _, ok := bootsettings.ParseName(p); ok || catalog.IsIncluded(p) {
 			continue
 		}
 		name, ok := strings.CutPrefix(p, "images/")

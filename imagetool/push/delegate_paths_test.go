@@ -19,6 +19,7 @@ func TestPaths(t *testing.T) {
 	for name, want := range map[string]bool{
 		"images/alice-debian/12/amd64.json": true, bootsettings.ImageName("alice-debian", ""): true, bootsettings.ImageName("lab", "1"): true,
 		"images/bob/1/amd64.json": false, bootsettings.ImageName("bob", ""): false, bootsettings.EntryName("alice-debian"): false, "menu.json": false,
+		"menus/lab.json": true, "menus/alice-.json": true, "menus/alice-x.json": false, "menus/laboratory.json": false, "menus/l.json": false,
 	} {
 		got := slices.ContainsFunc(paths, func(p string) bool { ok, err := path.Match(p, name); return ok && err == nil })
 		if got != want {

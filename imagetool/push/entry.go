@@ -27,6 +27,7 @@ func EntryID(name, version string) string {
 func addImage(ctx context.Context, e *Edition, m *catalog.Manifest, o Options, res *Result) error {
 	name := catalog.ManifestName(m.Name, m.Version, m.Arch)
 	same := false
+	var err error
 	if e.Targets.Has(name) {
 		img, err := e.Old.Image(ctx, name)
 		if err != nil && !o.Replace {
@@ -45,14 +46,17 @@ func addImage(ctx context.Context, e *Edition, m *catalog.Manifest, o Options, r
 		}
 	}
 	menuWas := menuBytes(e.Menu)
+	changed := false
 	if e.Delegated() {
-		res.Entry = "" // the menu is signed by the targets role
+		if res.Entry, changed, err = e.addIncluded(ctx, m, o); err != nil {
+			return err
+		}
 	} else {
 		res.Entry = setEntry(e.Menu, name, m.Arch, o)
 		// Older media show the entry as one that they cannot start.
 		e.Menu.Find(res.Entry).Requires = m.Requires
 	}
-	if same && string(menuWas) == string(menuBytes(e.Menu)) {
+	if same && !changed && string(menuWas) == string(menuBytes(e.Menu)) {
 		return ErrUnchanged
 	}
 	if same {

@@ -331,7 +331,7 @@ func (d *Dir) complete(name, p string) error {
 		return fmt.Errorf("%w: %s: %w", ErrIncomplete, name, err)
 	}
 	switch {
-	case name == catalog.MenuName:
+	case name == catalog.MenuName, catalog.IsIncluded(name):
 		_, err := catalog.ParseMenu(data)
 		return err
 	case name == catalog.MirrorsName:
