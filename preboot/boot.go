@@ -280,10 +280,14 @@ func (st *store) keep(ctx context.Context, e *catalog.Entry, img *catalog.Image,
 // the next kernel's memory; consoles as they were.
 func (s *session) jump(e *catalog.Entry) error {
 	s.cache.Close()
+	s.log("leaving for " + e.ID)
+	s.log(s.line.text())
+	s.flushLog()
+	s.syslog.Close()
 	if err := s.net.Down(); err != nil {
 		s.say("%v", err)
 	}
-	s.say("leaving for %s", e.ID)
+	s.con.Print("inetboot: leaving for " + e.ID)
 	flush(s.con)
 	s.con.Close()
 	err := boot.Exec()

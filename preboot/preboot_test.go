@@ -16,6 +16,7 @@ import (
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/mirror"
 	"github.com/inetboot/inetboot/internal/strictjson"
+	"github.com/inetboot/inetboot/internal/syslog"
 	"github.com/inetboot/inetboot/preboot/console"
 	"github.com/inetboot/inetboot/preboot/download"
 	"github.com/inetboot/inetboot/preboot/menu"
@@ -148,6 +149,26 @@ func TestTimeline(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"init", "kernel", "menu"}, names); diff != "" {
 		t.Errorf("stages (-want +got):\n%s", diff)
+	}
+}
+
+func TestTimelineText(t *testing.T) {
+	l := newTimeline()
+	begin := time.Unix(1000, 0)
+	l.at = map[string]time.Time{"init": begin, "menu": begin.Add(3 * time.Second), "dhcp": begin.Add(1234567 * time.Microsecond)}
+	if got, want := l.text(), "timeline: init=0.000 dhcp=1.234 menu=3.000"; got != want {
+		t.Errorf("text = %q; want %q", got, want)
+	}
+	if got := newTimeline().text(); got != "timeline:" {
+		t.Errorf("text of nothing = %q", got)
+	}
+}
+
+func TestSeverity(t *testing.T) {
+	for line, want := range map[string]int{"menu ready": syslog.Info, "failed: network: x": syslog.Error, "refused: kernel: x": syslog.Error, "": syslog.Info} {
+		if got := severity(line); got != want {
+			t.Errorf("severity(%q) = %d; want %d", line, got, want)
+		}
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/inetboot/inetboot/catalog"
 	"github.com/inetboot/inetboot/catalog/tuf"
 	"github.com/inetboot/inetboot/internal/mirror"
+	"github.com/inetboot/inetboot/internal/syslog"
 	"github.com/inetboot/inetboot/preboot/cache"
 	"github.com/inetboot/inetboot/preboot/console"
 	"github.com/inetboot/inetboot/preboot/menu"
@@ -32,12 +33,13 @@ const (
 
 // session is one machine's way from its first line to another kernel.
 type session struct {
-	con   *console.Set
-	set   *settings.Settings
-	net   *network.Network
-	line  *timeline
-	id    string // of this boot
-	store *store
+	con    *console.Set
+	set    *settings.Settings
+	net    *network.Network
+	line   *timeline
+	syslog *syslog.Sender
+	id     string // of this boot
+	store  *store
 
 	cache  *cache.Search // nil: no cache is wanted
 	cached cachedCatalog
@@ -58,19 +60,23 @@ type store struct {
 }
 
 func runSession(ctx context.Context) error {
-	s := &session{con: console.New(), line: newTimeline()}
-	s.line.mark("init")
-	s.con.Attach(ctx)
-	defer s.con.Close()
-	s.say("InetBoot, %s", runtime.GOARCH)
-	if err := s.raiseClock(); err != nil {
-		s.say("%v", err)
-	}
 	var id [16]byte
 	if _, err := rand.Read(id[:]); err != nil {
 		return fmt.Errorf("name this boot: %w", err)
 	}
-	s.id = fmt.Sprintf("%x", id)
+	s := &session{con: console.New(), line: newTimeline(), id: fmt.Sprintf("%x", id)}
+	s.syslog = syslog.New(s.id)
+	defer s.syslog.Close()
+	s.line.mark("init")
+	s.con.Attach(ctx)
+	defer s.con.Close()
+	s.say("InetBoot, %s", runtime.GOARCH)
+	if f := os.Getenv(faultVariable); f != "" {
+		s.log("fault: " + f)
+	}
+	if err := s.raiseClock(); err != nil {
+		s.say("%v", err)
+	}
 	if err := s.readSettings(ctx); err != nil {
 		return err
 	}
@@ -91,17 +97,20 @@ func runSession(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// say prints a line on all consoles.
+// say prints a line on all consoles, and sends it to the syslog receiver.
 func (s *session) say(format string, args ...any) {
-	s.con.Print("inetboot: " + fmt.Sprintf(format, args...))
+	line := fmt.Sprintf(format, args...)
+	s.con.Print("inetboot: " + line)
+	s.log(line)
 }
 
 // report prints a line about the network, unless a person looks at a menu in
-// front of it.
+// front of it. The syslog receiver gets it in any case.
 func (s *session) report(line string) {
 	if !s.quiet.Load() {
-		s.say("%s", line)
+		s.con.Print("inetboot: " + line)
 	}
+	s.log(line)
 }
 
 func (s *session) raiseClock() error {
@@ -179,6 +188,7 @@ func (s *session) openStore(ctx context.Context, c *network.Config) error {
 	if len(servers) == 0 && needsNames(s.set.URLs) {
 		s.say("the network on %s names no name server; give nameserver=... or a URL with an address", c.Link)
 	}
+	s.startLog(ctx, c, servers)
 	proxies := []string{s.set.Proxy}
 	if s.set.Proxy == "" && !s.set.NoProxy && c.Proxy != "" {
 		// Nobody here has asked for the network's proxy.
@@ -191,6 +201,7 @@ func (s *session) openStore(ctx context.Context, c *network.Config) error {
 			return err
 		}
 	}
+	s.flushLog() // the link may lose its address now
 	return err
 }
 

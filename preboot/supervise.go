@@ -19,19 +19,26 @@ import (
 // sessionArg makes the program be the boot and not its supervisor.
 const sessionArg = "session"
 
+// faultVariable is the variable of the environment that tells a session how the
+// one before it has ended, for its log; "": there was none.
+const faultVariable = "INETBOOT_FAULT"
+
 // restartTime is how many seconds a fault is shown before the next attempt.
 const restartTime = 60
 
 // supervise never returns: the end of the first process is a kernel's panic.
 func supervise(ctx context.Context) error {
 	trouble := system.Prepare()
+	var fault string // of the session before
 	for {
 		var tail tail
 		cmd := exec.CommandContext(ctx, "/proc/self/exe", sessionArg)
-		cmd.Env = append(os.Environ(), "GOTRACEBACK=single")
+		cmd.Env = append(os.Environ(), "GOTRACEBACK=single", faultVariable+"="+fault)
 		cmd.Stderr = &tail
 		err := cmd.Run()
 		afterFault(ctx, errors.Join(trouble, err), tail.String())
+		first, _, _ := strings.Cut(tail.String(), "\n")
+		fault = console.Printable(fmt.Sprintf("%v: %s", err, first))
 		trouble = nil
 	}
 }

@@ -60,6 +60,7 @@ iPXE or QEMU.`,
 	f.StringVar(&o.vlan, "vlan", "", "tagged network, as ID or ID:LINK")
 	f.IntVar(&o.site.Network.MTU, "mtu", 0, "MTU in bytes (default: as the network says)")
 	f.StringArrayVar(&o.site.Network.NTP, "ntp", nil, "name or address of a time server, asked if the clock seems to be wrong (default: the network's own)")
+	f.StringVar(&o.site.Syslog, "syslog", "", "where the log of boots goes: udp://HOST[:514] or tcp://HOST[:601] (default: as the network says)")
 	f.StringVar(&o.ca, "ca", "", "PEM file of certificates that sign the servers' certificates")
 	f.StringVar(&o.root, "root", "", "root.json to begin trust with (default: the one in the key folder)")
 	f.StringVar(&o.keys, "keys", "", "folder of the signing key (default: as init remembered)")

@@ -22,6 +22,7 @@ import (
 
 	"github.com/inetboot/inetboot/internal/netconf"
 	"github.com/inetboot/inetboot/internal/strictjson"
+	"github.com/inetboot/inetboot/internal/syslog"
 )
 
 // Format is the value of a Site's "format".
@@ -47,6 +48,7 @@ type Site struct {
 	CA          string   `json:"ca,omitempty"`          // PEM certificates that sign the servers' certificates
 	Entry       string   `json:"entry,omitempty"`       // id of the menu entry to boot unattended
 	Cache       string   `json:"cache,omitempty"`       // as the option inetboot.cache=: auto, none, ram, ram:SIZE, or a filesystem's UUID
+	Syslog      string   `json:"syslog,omitempty"`      // where the boot's log goes: udp://host[:514] or tcp://host[:601]
 	Timeout     *int     `json:"timeout,omitempty"`     // seconds until the default entry boots; 0 at once, -1 never
 
 	Network netconf.Setup `json:"network,omitzero"` // what the network is not asked for
@@ -88,6 +90,11 @@ func (s *Site) Check() error {
 	for _, n := range s.Nameservers {
 		if _, err := netip.ParseAddr(n); err != nil {
 			return fmt.Errorf("%w: nameserver %q is not an IP address", ErrInvalid, n)
+		}
+	}
+	if s.Syslog != "" {
+		if _, err := syslog.ParseURL(s.Syslog); err != nil {
+			return fmt.Errorf("%w: %w", ErrInvalid, err)
 		}
 	}
 	if err := s.Network.Check(); err != nil {

@@ -25,7 +25,7 @@ func full() *site.Site {
 	return &site.Site{
 		Format: site.Format, URLs: []string{"http://10.0.0.1:8080/store", "https://boot.example.org/"},
 		Proxy: "http://user:secret@proxy:3128", Nameservers: []string{"10.0.0.2", "fd00::1"}, CA: "-----BEGIN CERTIFICATE-----\n",
-		Entry: "debian-12", Timeout: &timeout,
+		Entry: "debian-12", Timeout: &timeout, Syslog: "udp://log.example",
 		Network: netconf.Setup{VLAN: 5, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.7/24")}, Gateways: []netip.Addr{netip.MustParseAddr("10.0.0.1")}},
 	}
 }
@@ -59,6 +59,7 @@ func TestParseRefuses(t *testing.T) {
 		"nameserver":        head + `"urls":["http://h/"],"nameservers":["dns.example"]}`,
 		"VLAN":              head + `"urls":["http://h/"],"network":{"vlan":4095}}`,
 		"address":           head + `"urls":["http://h/"],"network":{"addresses":["10.0.0.7"]}}`,
+		"syslog":            head + `"urls":["http://h/"],"syslog":"log:514"}`,
 		"timeout":           head + `"urls":["http://h/"],"timeout":-2}`,
 		"long timeout":      head + `"urls":["http://h/"],"timeout":86401}`,
 		"twice":             head + `"urls":["http://h/"],"urls":["http://evil/"]}`,

@@ -58,7 +58,8 @@ func (h *header) appendTo(b []byte, m *Message, seq uint64) []byte {
 	b = strconv.AppendInt(b, int64(m.Facility&31)<<3|int64(m.Severity&7), 10)
 	b = append(b, ">1 "...)
 	// By the clock as it is now, and by how long ago it was.
-	b = time.Now().Add(-time.Since(m.Time)).UTC().AppendFormat(b, "2006-01-02T15:04:05.000000Z")
+	now := time.Now()
+	b = now.Add(-now.Sub(m.Time)).UTC().AppendFormat(b, "2006-01-02T15:04:05.000000Z")
 	b = append(b, ' ')
 	b = append(b, word(h.host, 255)...)
 	b = append(b, ' ')

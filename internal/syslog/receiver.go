@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"net/url"
 	"strconv"
 	"strings"
@@ -62,6 +63,9 @@ func ParseURL(s string) (Receiver, error) {
 	}
 	return r, nil
 }
+
+// UDP returns the receiver at the usual port of an address.
+func UDP(a netip.Addr) Receiver { return Receiver{"udp", a.String(), portUDP} }
 
 func validHost(s string) bool {
 	for _, c := range []byte(s) {

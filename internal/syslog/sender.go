@@ -31,7 +31,7 @@ type DialFunc func(ctx context.Context, network, address string) (net.Conn, erro
 // Sender sends lines in the order in which they were logged. Logging never
 // waits: what is too much while the receiver is slow or away is lost, the
 // oldest lines first, and how much that was is sent once it can be. Its methods
-// may be called from any goroutine.
+// may be called from any goroutine. A nil Sender forgets all.
 type Sender struct {
 	boot string
 
@@ -61,16 +61,27 @@ func New(boot string) *Sender {
 
 // Log takes a line. Its text is cut to 1000 bytes.
 func (s *Sender) Log(m Message) {
+	if s == nil {
+		return
+	}
 	m.Text = shorten(m.Text, maxText)
 	s.mu.Lock()
 	s.seq++
 	if len(s.queue) >= queueLength {
-		s.queue = slices.Delete(s.queue, 0, 1)
+		s.pop()
 		s.lost++
 	}
 	s.queue = append(s.queue, entry{m, s.seq})
 	s.mu.Unlock()
 	s.nudge()
+}
+
+// pop takes the oldest line out of the queue. The caller holds the lock.
+func (s *Sender) pop() entry {
+	e := s.queue[0]
+	s.queue[0] = entry{}
+	s.queue = s.queue[1:]
+	return e
 }
 
 func (s *Sender) nudge() {
@@ -98,6 +109,9 @@ func (s *Sender) Start(ctx context.Context, r Receiver, host string, dial DialFu
 
 // halt ends the goroutine that sends.
 func (s *Sender) halt() {
+	if s == nil {
+		return
+	}
 	s.mu.Lock()
 	stop, done := s.stop, s.done
 	s.stop = nil
@@ -125,6 +139,9 @@ func (s *Sender) Flush(ctx context.Context) {
 }
 
 func (s *Sender) settled() bool {
+	if s == nil {
+		return true
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stop == nil || s.failing {
@@ -171,8 +188,7 @@ func (s *Sender) take(ctx context.Context) (entry, bool) {
 			return e, true
 		}
 		if len(s.queue) > 0 {
-			e := s.queue[0]
-			s.queue = slices.Delete(s.queue, 0, 1)
+			e := s.pop()
 			s.sending = true
 			s.mu.Unlock()
 			return e, true

@@ -19,16 +19,18 @@ import (
 	"github.com/inetboot/inetboot/internal/handoff"
 	"github.com/inetboot/inetboot/internal/netconf"
 	"github.com/inetboot/inetboot/internal/site"
+	"github.com/inetboot/inetboot/internal/syslog"
 )
 
 // Config is how one link is to be used, whoever said so.
 type Config struct {
 	handoff.Network
-	Link   string     // the link's name here, such as eth0 or, tagged, eth0.5
-	Device string     // the name of the adapter below it, such as eth0
-	Server netip.Addr // the DHCP server or router; invalid for a static configuration
-	NTP    []string   // time servers of the network, names or addresses
-	Proxy  string     // HTTP proxy of the network, http://host:port; "": it names none
+	Link   string          // the link's name here, such as eth0 or, tagged, eth0.5
+	Device string          // the name of the adapter below it, such as eth0
+	Server netip.Addr      // the DHCP server or router; invalid for a static configuration
+	NTP    []string        // time servers of the network, names or addresses
+	Syslog syslog.Receiver // log server of the network (DHCP option 7); the zero value: it names none
+	Proxy  string          // HTTP proxy of the network, http://host:port; "": it names none
 }
 
 // ErrLease is wrapped when a lease cannot be used.
@@ -93,6 +95,12 @@ func FromLease(ack *dhcpv4.DHCPv4, link string, hw net.HardwareAddr, id []byte, 
 	for _, ip := range ack.NTPServers() {
 		if a, ok := addr4(ip); ok && !a.IsUnspecified() && len(c.NTP) < maxServers {
 			c.NTP = append(c.NTP, a.String())
+		}
+	}
+	for _, ip := range dhcpv4.GetIPs(dhcpv4.OptionLogServer, ack.Options) {
+		if a, ok := addr4(ip); ok && !a.IsUnspecified() && !a.IsMulticast() {
+			c.Syslog = syslog.UDP(a)
+			break
 		}
 	}
 	c.Routes = routes(ack, c.Addresses[0])

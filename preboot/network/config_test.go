@@ -12,6 +12,7 @@ import (
 	"github.com/insomniacslk/dhcp/rfc1035label"
 
 	"github.com/inetboot/inetboot/internal/handoff"
+	"github.com/inetboot/inetboot/internal/syslog"
 )
 
 var (
@@ -188,6 +189,23 @@ func FuzzFromLease(f *testing.F) {
 			t.Errorf("a lease that the target cannot read: %v: %+v", err, c)
 		}
 	})
+}
+
+func TestLogServer(t *testing.T) {
+	servers := opt(dhcpv4.Option{Code: dhcpv4.OptionLogServer, Value: dhcpv4.IPs{net.IPv4zero, net.IPv4(10, 0, 0, 4), net.IPv4(10, 0, 0, 5)}})
+	for _, tt := range []struct {
+		ack  *dhcpv4.DHCPv4
+		want syslog.Receiver
+	}{
+		{ack(t, "10.0.0.7"), syslog.Receiver{}},
+		{ack(t, "10.0.0.7", servers), syslog.Receiver{Network: "udp", Host: "10.0.0.4", Port: 514}},
+		{ack(t, "10.0.0.7", generic(7, 10, 0)), syslog.Receiver{}},
+	} {
+		c, err := FromLease(tt.ack, "eth0", hw, nil, obtained)
+		if err != nil || c.Syslog != tt.want {
+			t.Errorf("log server of %v = %v, %v; want %v", tt.ack.Options, c.Syslog, err, tt.want)
+		}
+	}
 }
 
 func TestResolvConf(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"github.com/inetboot/inetboot/internal/handoff"
 	"github.com/inetboot/inetboot/internal/netconf"
 	"github.com/inetboot/inetboot/internal/site"
+	"github.com/inetboot/inetboot/internal/syslog"
 )
 
 // Settings is what a boot is told.
@@ -31,8 +32,9 @@ type Settings struct {
 	Entry       string        // id of the menu entry to boot unattended; "": the menu's own default
 	Timeout     *int          // seconds until the default entry boots; nil: as the menu says
 	Cache       handoff.Cache
-	Pass        []string // options for the target's kernel, in order
-	PassAlone   []string // options about the network, for targets that get no handoff
+	Syslog      *syslog.Receiver // where the log goes; the zero Receiver: nowhere; nil: as the network says
+	Pass        []string         // options for the target's kernel, in order
+	PassAlone   []string         // options about the network, for targets that get no handoff
 }
 
 // The reasons for which a medium alone cannot boot anything.
@@ -74,6 +76,13 @@ func (s *Settings) readSite(root fs.FS) error {
 			return err
 		}
 		s.URLs, s.Proxy, s.CA, s.Entry, s.Timeout, s.Network = f.URLs, f.Proxy, f.CA, f.Entry, f.Timeout, f.Network
+		if f.Syslog != "" {
+			r, err := syslog.ParseURL(f.Syslog)
+			if err != nil {
+				return fmt.Errorf("the site file: %w", err)
+			}
+			s.Syslog = &r
+		}
 		if s.Cache, err = handoff.ParseCache(f.Cache); err != nil {
 			return fmt.Errorf("the site file: %w", err)
 		}
@@ -171,6 +180,12 @@ func (s *Settings) readCommandLine(cmdline string) error {
 				s.Network.NTP = strings.Split(value, ",")
 			}
 			err = s.Network.Check()
+		case "inetboot.syslog":
+			var r syslog.Receiver
+			if value != "" { // an empty one switches the site's and the network's off
+				r, err = syslog.ParseURL(value)
+			}
+			s.Syslog = &r
 		case handoff.CacheOption:
 			s.Cache, err = handoff.ParseCache(value)
 		case "inetboot.fill", "inetboot.overlay":

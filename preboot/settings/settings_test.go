@@ -21,6 +21,7 @@ import (
 	"github.com/inetboot/inetboot/internal/handoff"
 	"github.com/inetboot/inetboot/internal/netconf"
 	"github.com/inetboot/inetboot/internal/site"
+	"github.com/inetboot/inetboot/internal/syslog"
 )
 
 func key(b byte) (ed25519.PublicKey, string) {
@@ -49,7 +50,7 @@ func TestRead(t *testing.T) {
 	repo, repo2 := catalogtest.New(t, catalogtest.Options{Key: 10}), catalogtest.New(t, catalogtest.Options{Key: 20})
 	ours, keys := repo.Anchor(t), tuf.KeyAnchor(pub1)
 	five, zero := 5, 0
-	full := &site.Site{URLs: []string{"http://a/store", "http://b"}, Proxy: "http://p:3128", Nameservers: []string{"10.0.0.1"}, CA: "PEM", Entry: "debian", Timeout: &five, Cache: "ram:1G"}
+	full := &site.Site{URLs: []string{"http://a/store", "http://b"}, Proxy: "http://p:3128", Nameservers: []string{"10.0.0.1"}, CA: "PEM", Entry: "debian", Timeout: &five, Cache: "ram:1G", Syslog: "tcp://log"}
 	network := &site.Site{URLs: []string{"http://a"}, Network: netconf.Setup{VLAN: 9, MTU: 1300, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.7/24")}}}
 	for _, tt := range []struct {
 		name    string
@@ -61,11 +62,11 @@ func TestRead(t *testing.T) {
 	}{
 		{"nothing", "console=ttyS0", nil, nil, &Settings{Pass: []string{"console=ttyS0"}}, ErrNoURL},
 		{"no key", "inetboot.url=http://x", nil, nil, &Settings{URLs: []string{"http://x"}}, ErrNoTrust},
-		{"site alone", "", full, repo.Root(), &Settings{URLs: full.URLs, Anchor: ours, Proxy: full.Proxy, CA: "PEM", Nameservers: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, Entry: "debian", Timeout: &five, Cache: handoff.Cache{Mode: handoff.CacheRAM, Size: 1 << 30}}, nil},
+		{"site alone", "", full, repo.Root(), &Settings{URLs: full.URLs, Anchor: ours, Proxy: full.Proxy, CA: "PEM", Nameservers: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, Entry: "debian", Timeout: &five, Cache: handoff.Cache{Mode: handoff.CacheRAM, Size: 1 << 30}, Syslog: &syslog.Receiver{Network: "tcp", Host: "log", Port: 601}}, nil},
 		{"command line alone", "BOOT_IMAGE=/vmlinuz initrd=\\a.xz inetboot.url=http://x,https://y/z inetboot.url=http://w inetboot.key=" + hex1 + " quiet console=tty0 console=ttyS0,115200n8 inetboot.boot=abc rdinit=/init\n", nil, nil,
 			&Settings{URLs: []string{"http://x", "https://y/z", "http://w"}, Anchor: keys, Pass: []string{"quiet", "console=tty0", "console=ttyS0,115200n8"}}, nil},
-		{"command line beats site", "inetboot.url=http://x inetboot.key=" + hex1 + ` http_proxy= inetboot.cache=1234-ABCD nameserver=1.2.3.4,fd00::1 inetboot.entry=e inetboot.timeout=0 dyndbg="file a.c +p"`, full, repo2.Root(),
-			&Settings{NoProxy: true, PassAlone: []string{"nameserver=1.2.3.4,fd00::1"}, URLs: []string{"http://x"}, Anchor: keys, CA: "PEM", Nameservers: []netip.Addr{netip.MustParseAddr("1.2.3.4"), netip.MustParseAddr("fd00::1")}, Entry: "e", Timeout: &zero, Cache: handoff.Cache{Mode: handoff.CacheAuto, UUID: "1234-ABCD"}, Pass: []string{`dyndbg="file a.c +p"`}}, nil},
+		{"command line beats site", "inetboot.url=http://x inetboot.key=" + hex1 + ` http_proxy= inetboot.cache=1234-ABCD nameserver=1.2.3.4,fd00::1 inetboot.entry=e inetboot.timeout=0 inetboot.syslog=udp://[fd00::5]:1514 dyndbg="file a.c +p"`, full, repo2.Root(),
+			&Settings{NoProxy: true, PassAlone: []string{"nameserver=1.2.3.4,fd00::1"}, URLs: []string{"http://x"}, Anchor: keys, CA: "PEM", Nameservers: []netip.Addr{netip.MustParseAddr("1.2.3.4"), netip.MustParseAddr("fd00::1")}, Entry: "e", Timeout: &zero, Cache: handoff.Cache{Mode: handoff.CacheAuto, UUID: "1234-ABCD"}, Syslog: &syslog.Receiver{Network: "udp", Host: "fd00::5", Port: 1514}, Pass: []string{`dyndbg="file a.c +p"`}}, nil},
 		{"network", "inetboot.url=http://x inetboot.key=" + hex1 + " ip=192.0.2.5::192.0.2.1:24:pc7::off:192.0.2.2 ip=[2001:db8::5] vlan=5:eth1 inetboot.mtu=1400 inetboot.ntp=a.example,192.0.2.3 quiet", network, nil,
 			&Settings{URLs: []string{"http://x"}, Anchor: keys, Nameservers: []netip.Addr{netip.MustParseAddr("192.0.2.2")}, Pass: []string{"quiet"},
 				PassAlone: []string{"ip=192.0.2.5::192.0.2.1:24:pc7::off:192.0.2.2", "ip=[2001:db8::5]", "vlan=5:eth1"},
@@ -76,6 +77,8 @@ func TestRead(t *testing.T) {
 		{"network of the site", "inetboot.key=" + hex1, network, nil, &Settings{URLs: network.URLs, Anchor: keys, Network: network.Network}, nil},
 		{"DHCP beats the site's addresses", "inetboot.key=" + hex1 + " ip=dhcp vlan=", network, nil, &Settings{URLs: network.URLs, Anchor: keys, PassAlone: []string{"ip=dhcp", "vlan="}, Network: netconf.Setup{MTU: 1300}}, nil},
 		{"no DHCP", "inetboot.url=http://x inetboot.key=" + hex1 + " nodhcp", nil, nil, &Settings{URLs: []string{"http://x"}, Anchor: keys, PassAlone: []string{"nodhcp"}, Network: netconf.Setup{NoDHCP: true}}, nil},
+		{"no log", "inetboot.url=http://x inetboot.key=" + hex1 + " inetboot.syslog=", nil, nil, &Settings{URLs: []string{"http://x"}, Anchor: keys, Syslog: &syslog.Receiver{}}, nil},
+		{"bad log", "inetboot.syslog=log:514", nil, nil, nil, ErrInvalid},
 		{"bad address", "ip=10.0.0.300:::24", nil, nil, nil, ErrInvalid},
 		{"bad VLAN", "vlan=4095", nil, nil, nil, ErrInvalid},
 		{"bad MTU", "inetboot.mtu=100", nil, nil, nil, ErrInvalid},
