@@ -5,13 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
-	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/inetboot/inetboot/catalog"
-	"github.com/inetboot/inetboot/internal/bootsettings"
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/handoff"
 	"github.com/inetboot/inetboot/internal/storepath"
@@ -30,76 +27,8 @@ var errArch = errors.New("wrong architecture")
 // errHypervisor is returned for an image that a hypervisor starts.
 var errHypervisor = errors.New("this entry starts a hypervisor, which this boot medium cannot do: start it from the machine's own boot loader")
 
-// boot starts the image of an entry. It returns only with an error.
-func (s *session) boot(ctx context.Context, e *catalog.Entry) error {
-	s.say("starting %s", e.ID)
-	if err := s.checkFloor(ctx); err != nil {
-		return part("catalog", err)
-	}
-	img, err := s.store.catalog.Image(ctx, e.Image)
-	if err != nil {
-		return part("manifest", err)
-	}
-	man := img.Manifest()
-	if man.Arch != runtime.GOARCH {
-		return part("manifest", fmt.Errorf("%w: the image is for %s, this machine is %s", errArch, man.Arch, runtime.GOARCH))
-	}
-	if man.Hypervisor != nil {
-		return part("manifest", errHypervisor)
-	}
-	s.say("%s %s: kernel %s of %s, initrd of %s", man.Name, man.Version, man.Kernel.Release, size(man.Kernel.Size), size(man.Initrd.Size))
-	if err := s.confirmDriver(ctx, &man); err != nil {
-		return part("driver", err)
-	}
-	mem, err := download.ReadMemory("/proc/iomem", "/proc/meminfo")
-	if err == nil {
-		err = mem.Check(img)
-	}
-	if err != nil {
-		return part("memory", err)
-	}
-	settings, err := s.store.catalog.Settings(ctx, img, e.ID)
-	if err != nil {
-		return part("settings", err)
-	}
-	for _, f := range settings {
-		s.say("settings %s", f.Name)
-	}
-	pass := s.set.Pass
-	if man.NoRoot() {
-		pass = slices.Concat(s.set.PassAlone, pass) // it sets its network up itself
-	}
-	cmdline, err := boot.CommandLine(img, []string{e.Cmdline, cmdlineOf(settings)}, pass, s.id)
-	if err != nil {
-		return part("command line", err)
-	}
-	files, err := s.fetch(ctx, img)
-	if err != nil {
-		return err
-	}
-	defer files.Close()
-	if man.NoRoot() {
-		s.line.mark("kexec")
-	} else if err := s.handOver(ctx, e, img, settings, files); err != nil {
-		return err
-	}
-	if err := s.loadFiles(files, cmdline); err != nil {
-		return err
-	}
-	return s.jump(e)
-}
-
-// cmdlineOf returns what settings add to the kernel's command line.
-func cmdlineOf(list []catalog.SettingsFile) string {
-	var all []*bootsettings.Settings
-	for _, f := range list {
-		all = append(all, f.Settings)
-	}
-	return bootsettings.Merge(all...).Cmdline
-}
-
 // fetch downloads an image and shows how far it is. Escape goes back.
-func (s *session) fetch(ctx context.Context, img *catalog.Image) (*download.Files, error) {
+func (s *session) fetch(ctx context.Context, p *plan) (*download.Files, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var now atomic.Pointer[download.Sizes]
@@ -126,8 +55,8 @@ func (s *session) fetch(ctx context.Context, img *catalog.Image) (*download.File
 		}
 	}()
 	begin := time.Now()
-	before := s.store.source.Cached()
-	files, err := download.Fetch(ctx, s.store.source, img, func(n download.Sizes) { now.Store(&n) }, s.markFile)
+	before := p.source.Cached()
+	files, err := download.Fetch(ctx, p.source, p.img, func(n download.Sizes) { now.Store(&n) }, s.markFile)
 	cancel(nil)
 	<-shown
 	s.con.Progress("")
@@ -139,7 +68,7 @@ func (s *session) fetch(ctx context.Context, img *catalog.Image) (*download.File
 		n += files.Initrd.Size()
 	}
 	took := max(time.Since(begin), time.Millisecond)
-	s.say("%s in %.1f s, %s/s", origin(n, s.store.source.Cached()-before), took.Seconds(), size(int64(float64(n)/took.Seconds())))
+	s.say("%s in %.1f s, %s/s", origin(n, p.source.Cached()-before), took.Seconds(), size(int64(float64(n)/took.Seconds())))
 	return files, nil
 }
 
@@ -162,33 +91,32 @@ func (s *session) markFile(what string) {
 }
 
 // handOver puts the handoff and the settings behind the initrd.
-func (s *session) handOver(ctx context.Context, e *catalog.Entry, img *catalog.Image, settings []catalog.SettingsFile, files *download.Files) error {
+func (s *session) handOver(ctx context.Context, p *plan, files *download.Files) error {
 	s.line.mark("kexec")
-	h := newHandoff(img, s.id, s.line.stages())
-	h.Entry, h.Proxy, h.CA = e.ID, s.store.proxy, s.set.CA
-	if h.Offline = s.store.offline != ""; h.Offline {
-		h.Mirrors, h.Proxy = s.offlineURLs(ctx), s.set.Proxy
-	} else {
+	h := newHandoff(p.img, s.id, s.line.stages())
+	h.Entry, h.Proxy, h.CA = p.entry, p.proxy, s.set.CA
+	h.Mirrors = p.mirrors(ctx)
+	if h.Offline = p.offline; !h.Offline {
 		c := s.net.Config()
 		if c == nil {
 			return part("network", errors.New("the connection is gone"))
 		}
-		h.Network, h.Mirrors = c.Network, s.store.client.URLs()
+		h.Network = c.Network
 		if len(s.set.Nameservers) > 0 {
 			h.Network.Nameservers = s.set.Nameservers
 		}
 	}
-	h.Cache, h.CatalogVersion = s.handoffCache(), s.store.catalog.Version()
+	h.Cache, h.CatalogVersion = s.handoffCache(), p.version
 	var kept map[string][]byte
-	if h.Cache.Mode == "" || h.Cache.Mode == handoff.CacheAuto {
-		h.Keep, kept = s.store.keep(ctx, e, img, settings)
+	if p.keep != nil && (h.Cache.Mode == "" || h.Cache.Mode == handoff.CacheAuto) {
+		h.Keep, kept = p.keep(ctx)
 	}
 	if kept == nil {
 		kept = make(map[string][]byte)
 	}
-	for _, f := range settings {
+	for _, f := range p.settings {
 		h.Settings = append(h.Settings, handoff.StoreFile{Path: f.Path, Blob: f.Blob})
-		kept[f.Path] = s.store.source.Kept(f.Path)
+		kept[f.Path] = p.source.Kept(f.Path)
 	}
 	archive, err := h.Archive(files.Indexes, kept)
 	if err != nil {
@@ -278,21 +206,21 @@ func (st *store) keep(ctx context.Context, e *catalog.Entry, img *catalog.Image,
 
 // jump starts what is loaded: links down first, so that no card writes into
 // the next kernel's memory; consoles as they were.
-func (s *session) jump(e *catalog.Entry) error {
+func (s *session) jump(id string) error {
 	s.cache.Close()
-	s.log("leaving for " + e.ID)
+	s.log("leaving for " + id)
 	s.log(s.line.text())
 	s.flushLog()
 	s.syslog.Close()
 	if err := s.net.Down(); err != nil {
 		s.say("%v", err)
 	}
-	s.con.Print("inetboot: leaving for " + e.ID)
+	s.con.Print("inetboot: leaving for " + id)
 	flush(s.con)
 	s.con.Close()
 	err := boot.Exec()
 	// The consoles are gone; the supervisor opens them anew and says this.
-	panic(fmt.Sprintf("%s was loaded but did not start: %v", e.ID, err))
+	panic(fmt.Sprintf("%s was loaded but did not start: %v", id, err))
 }
 
 // diskPause is how long the person has to take the medium out.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/inetboot/inetboot/catalog"
 	"github.com/inetboot/inetboot/internal/nicdriver"
 	"github.com/inetboot/inetboot/preboot/menu"
 	"github.com/inetboot/inetboot/preboot/system"
@@ -19,7 +18,6 @@ var errDriver = errors.New("the image's kernel has no driver for this machine's 
 // Answers to the question of confirmDriver, and how many seconds somebody has
 // to give one.
 const (
-	backID       = "back"
 	startID      = "start"
 	driverPause  = 60
 	driverAdvice = "it will not reach its store, unless the cache has all of it; use another adapter, or an image with a kernel that has the driver"
@@ -28,9 +26,10 @@ const (
 // confirmDriver asks before an image is started whose kernel lacks the driver
 // of the link that this machine is connected over. It returns an error that
 // wraps errDriver if the image is not to be started.
-func (s *session) confirmDriver(ctx context.Context, man *catalog.Manifest) error {
+func (s *session) confirmDriver(ctx context.Context, p *plan) error {
+	man := p.img.Manifest()
 	c := s.net.Config()
-	if s.store.offline != "" || c == nil {
+	if p.offline || c == nil {
 		return nil
 	}
 	driver := system.Driver(c.Device)
@@ -39,10 +38,13 @@ func (s *session) confirmDriver(ctx context.Context, man *catalog.Manifest) erro
 	}
 	text := fmt.Sprintf("kernel %s of %s %s has no driver %s, which %s needs: %s", man.Kernel.Release, man.Name, man.Version, driver, c.Device, driverAdvice)
 	s.say("%s", text)
-	ev := s.ask(ctx, "InetBoot: no driver for the network", text, []menu.Item{
-		{ID: backID, Title: "Back to the menu"},
-		{ID: startID, Title: "Start it all the same"},
-	}, backID, driverPause)
+	ev := s.ask(ctx, menu.Options{
+		Title: "InetBoot: no driver for the network", Text: text,
+		Items: []menu.Item{
+			{ID: backID, Title: "Back to the menu"},
+			{ID: startID, Title: "Start it all the same"},
+		}, Default: backID, Timeout: driverPause, Back: true,
+	})
 	if ev.Picked != nil && ev.Picked.ID == startID {
 		return nil
 	}

@@ -23,6 +23,7 @@ func (s *session) useMirrors(ctx context.Context, client *mirror.Client, c *cata
 		client.Measure(ctx)
 		s.line.mark("mirrors")
 	}
+	s.preferMirror(client)
 	if n > 1 {
 		s.say("%s", mirrorLine(client.Measurements()))
 	}

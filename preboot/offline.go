@@ -177,6 +177,7 @@ func (s *session) openCached(ctx context.Context, why error) bool {
 		s.say("%s", explain(err))
 		return false
 	}
+	s.store.close()
 	s.store = st
 	s.say("offline: %s", st.offline)
 	s.say("catalog %d from the cache on %s, valid until %s", st.catalog.Version(), s.cache.Disk().Device(), stamp(st.catalog.Expires()))

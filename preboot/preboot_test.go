@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -8,19 +9,23 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/catalog/catalogtest"
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/mirror"
 	"github.com/inetboot/inetboot/internal/strictjson"
 	"github.com/inetboot/inetboot/internal/syslog"
 	"github.com/inetboot/inetboot/preboot/console"
 	"github.com/inetboot/inetboot/preboot/download"
+	"github.com/inetboot/inetboot/preboot/form"
 	"github.com/inetboot/inetboot/preboot/menu"
 	"github.com/inetboot/inetboot/preboot/network"
+	"github.com/inetboot/inetboot/preboot/settings"
 )
 
 func TestExplain(t *testing.T) {
@@ -77,7 +82,8 @@ func TestItems(t *testing.T) {
 		{ID: "new", Title: "New", Action: "teleport"},
 		{ID: "erin", Title: "Erin's", Requires: []string{catalog.FeatureInclude}, Include: "erin-", Broken: errors.New("there is no such menu")},
 	}
-	got := items(entries, "amd64", nil, false)
+	none := func(string) *facts { return nil }
+	got := items(entries, known{arch: "amd64", facts: none})
 	want := []menu.Item{
 		{ID: "a", Title: "A", Help: "help"},
 		{ID: "both", Title: "Both", Items: []menu.Item{{ID: "c", Title: "C"}}},
@@ -87,19 +93,144 @@ func TestItems(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("items (-want +got):\n%s", diff)
 	}
-	got = items(entries[2:], "amd64", nil, true)
+	got = items(entries[2:], known{arch: "amd64", offline: true, facts: none})
 	want = want[1:]
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("items without images, offline (-want +got):\n%s", diff)
 	}
 	entries[2].Entries = append(entries[2].Entries, catalog.Entry{ID: "d", Title: "D", Image: "images/d/1/amd64.json"})
-	got = items(entries[:3], "amd64", map[string]bool{"images/d/1/amd64.json": true}, true)
+	got = items(entries[:3], known{arch: "amd64", complete: map[string]bool{"images/d/1/amd64.json": true}, offline: true, facts: none})
 	want = []menu.Item{
 		{ID: "a", Title: "A", Help: "help", Blocked: notOffline},
-		{ID: "both", Title: "Both", Items: []menu.Item{{ID: "c", Title: "C"}, {ID: "d", Title: "D", Note: "in the cache"}}},
+		{ID: "both", Title: "Both", Items: []menu.Item{{ID: "c", Title: "C"}, {ID: "d", Title: "D", Facts: []string{"", "", "", "yes"}}}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("items, offline (-want +got):\n%s", diff)
+	}
+	small := facts{version: "1.2", load: 48_100_000, later: 400_000_000, memory: 512 << 20, short: "not enough memory: 256 MB are missing"}
+	got = items(entries[:1], known{arch: "amd64", facts: func(string) *facts { return &small }})
+	want = []menu.Item{{ID: "a", Title: "A", Note: "too little memory", Facts: []string{"1.2", "48.1 MB", "512 MB", ""},
+		Help: "(not enough memory: 256 MB are missing)\nhelp\n48.1 MB are loaded before it starts, 400.0 MB more at most while it runs."}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("items with facts (-want +got):\n%s", diff)
+	}
+}
+
+// The manifests of a menu are read, each once; those that are wrong, missing or
+// too large are passed over.
+func TestGather(t *testing.T) {
+	repo := catalogtest.New(t, catalogtest.Options{})
+	blob := digest.BlobOf([]byte("x"))
+	files := map[string][]byte{}
+	var names []string
+	for i := range 30 {
+		m := &catalog.Manifest{
+			Format: catalog.ManifestFormat, Name: "a", Version: fmt.Sprint(i), Arch: "amd64", Kernel: catalog.Kernel{Blob: blob}, Initrd: blob,
+			Root:  catalog.Root{Type: "erofs", Files: []catalog.RootFile{{Name: "meta", Size: 4096, Stored: 1000, Index: blob}}},
+			Needs: catalog.Needs{Memory: 64 << 20},
+		}
+		if i == 7 {
+			m.Needs.Memory = 1 << 50
+		}
+		b, err := m.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := catalog.ManifestName("a", m.Version, "amd64")
+		if i == 8 {
+			b = []byte("{}")
+		}
+		if i == 9 {
+			b = append(b, bytes.Repeat([]byte(" "), maxFactsFile)...)
+		}
+		files[n], names = b, append(names, n, n)
+	}
+	repo.Publish(t, files)
+	g := gather(t.Context(), repo.Open(t), append(names, "images/not/there/amd64.json"))
+	select {
+	case <-g.done:
+	case <-time.After(30 * time.Second):
+		t.Fatal("it does not end")
+	}
+	select {
+	case <-g.wake():
+	default:
+		t.Error("there is no news")
+	}
+	if n := g.count(); n != 28 {
+		t.Errorf("%d images are known; want 28", n)
+	}
+	for i, want := range map[int]bool{3: true, 8: false, 9: false} {
+		if f := g.get(names[2*i]); (f != nil) != want {
+			t.Errorf("image %d: %+v; want known: %t", i, f, want)
+		}
+	}
+	f := g.get(names[6])
+	if f.version != "3" || f.load != 3 || f.later != 1000 || f.memory != 64<<20 || f.short != "" {
+		t.Errorf("facts = %+v", f)
+	}
+	if f := g.get(names[14]); !strings.Contains(f.short, "not enough memory") {
+		t.Errorf("an image that needs 2^50 bytes: %+v", f)
+	}
+	var nobody *gatherer
+	if nobody.stop(); nobody.get("x") != nil || nobody.wake() != nil {
+		t.Error("a gatherer that is not there knows something")
+	}
+}
+
+// The form's result is read by the settings as any command line, and fills in
+// the next form.
+func TestNetworkForm(t *testing.T) {
+	base := "console=tty0 ip=dhcp nameserver=9.9.9.9 inetboot.url=http://h inetboot.key=" + strings.Repeat("ab", 32)
+	for _, tt := range []struct {
+		name   string
+		values map[string]string
+		line   string // what replaces ip= and nameserver=
+	}{
+		{"automatic", map[string]string{modeField: modeAuto}, "ip=dhcp vlan="},
+		{"one adapter", map[string]string{modeField: modeAuto, linkField: "eth1", vlanField: "5", proxyField: "none"}, "ip=:::::eth1:dhcp vlan=5 http_proxy="},
+		{"static", map[string]string{modeField: modeStatic, addressField: "192.0.2.7/24", gatewayField: "192.0.2.1", dnsField: "192.0.2.2, 192.0.2.3", proxyField: "http://u:p@proxy:3128"},
+			"ip=192.0.2.7::192.0.2.1:24:::off vlan= nameserver=192.0.2.2,192.0.2.3 http_proxy=http://u:p@proxy:3128"},
+		{"IPv6, both, with a link", map[string]string{modeField: modeStatic, linkField: "eth0", addressField: "192.0.2.7/24 2001:db8::7/64", gatewayField: "fe80::1,192.0.2.1"},
+			"ip=192.0.2.7::192.0.2.1:24::eth0:off ip=[2001:db8::7]::[fe80::1]:64::eth0:off vlan="},
+		{"no gateway", map[string]string{modeField: modeStatic, addressField: "10.0.0.1/8"}, "ip=10.0.0.1:::8:::off vlan="},
+	} {
+		options, field, err := networkOptions(func(id string) string { return tt.values[id] })
+		if err != nil {
+			t.Errorf("%s: %s: %v", tt.name, field, err)
+			continue
+		}
+		line := settings.Override(base, networkNames(), options)
+		if want := "console=tty0 inetboot.url=http://h inetboot.key=" + strings.Repeat("ab", 32) + " " + tt.line; line != want {
+			t.Errorf("%s: %q; want %q", tt.name, line, want)
+		}
+		set, err := settings.Read(line, fstest.MapFS{})
+		if err != nil {
+			t.Errorf("%s: %v", tt.name, err)
+			continue
+		}
+		f := form.New(networkForm(set, []string{"eth0", "eth1"}))
+		again, _, err := networkOptions(f.Value)
+		if diff := cmp.Diff(options, again); diff != "" || err != nil {
+			t.Errorf("%s: the form filled in again, %v (-want +got):\n%s", tt.name, err, diff)
+		}
+	}
+	for _, tt := range []struct {
+		field  string
+		values map[string]string
+	}{
+		{addressField, map[string]string{modeField: modeStatic}},
+		{addressField, map[string]string{modeField: modeStatic, addressField: "192.0.2.7"}},
+		{gatewayField, map[string]string{modeField: modeStatic, addressField: "192.0.2.7/24", gatewayField: "x"}},
+		{gatewayField, map[string]string{modeField: modeStatic, addressField: "192.0.2.7/24", gatewayField: "192.0.2.1,192.0.2.2"}},
+		{gatewayField, map[string]string{modeField: modeStatic, addressField: "192.0.2.7/24", gatewayField: "fe80::1"}},
+		{vlanField, map[string]string{modeField: modeAuto, vlanField: "4095"}},
+		{dnsField, map[string]string{modeField: modeAuto, dnsField: "one.one"}},
+		{proxyField, map[string]string{modeField: modeAuto, proxyField: "proxy:3128"}},
+	} {
+		if options, field, err := networkOptions(func(id string) string { return tt.values[id] }); err == nil || field != tt.field {
+			t.Errorf("%v: %v, %q, %v; want an error about %s", tt.values, options, field, err, tt.field)
+		}
 	}
 }
 

@@ -2,8 +2,9 @@ package main
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"runtime"
+	"strings"
 
 	"github.com/inetboot/inetboot/catalog"
 	"github.com/inetboot/inetboot/preboot/console"
@@ -17,72 +18,134 @@ func (s *session) serve(ctx context.Context) {
 	if s.store == nil {
 		return // only if ctx has ended
 	}
-	m := s.newMenu(ctx, s.defaults())
-	m.Status("inetboot: " + s.ready())
-	for ctx.Err() == nil && (s.store.offline != "" || s.net.Config() != nil) {
+	show := func(d standing, text string) *menu.Model {
+		s.startFacts(ctx)
+		m := s.newMenu(ctx, d)
+		m.Status("inetboot: " + text)
+		return m
+	}
+	m := show(s.defaults(), s.ready())
+	for ctx.Err() == nil && s.store != nil && (s.store.offline != "" || s.net.Config() != nil) {
 		offline := s.store.offline != ""
 		ev := s.choose(ctx, m)
+		selected := m.Selected()
 		switch {
 		case offline && s.store.offline == "" && ev.Picked == nil:
 			// The network has come.
-			d := at(m.Selected())
+			d := at(selected)
 			if m.Counting() {
 				d = s.defaults()
 			}
-			m = s.newMenu(ctx, d)
-			m.Status("inetboot: " + s.ready())
-		case ev.Reload && offline:
-			selected := m.Selected()
-			s.connect(ctx)
-			m = s.newMenu(ctx, at(selected))
-			m.Status("inetboot: " + s.ready())
+			m = show(d, s.ready())
 		case ev.Reload:
 			s.con.Scroll()
-			selected := m.Selected()
-			text := s.ready()
-			if err := s.reload(ctx); err != nil {
-				text = explain(err)
-				s.say("%s", text)
+			m = show(at(selected), s.readAgain(ctx))
+		case ev.More:
+			switch n, text := s.more(ctx, selected); {
+			case n == stay:
+				if text != "" {
+					m.Status("inetboot: " + text)
+				}
+			case text != "":
+				m = show(at(selected), text)
+			case n == reconnect:
+				s.connect(ctx)
+				m = show(at(selected), s.ready())
+			default:
+				m = show(at(selected), s.readAgain(ctx))
 			}
-			m = s.newMenu(ctx, at(selected))
-			m.Status("inetboot: " + text)
 		case ev.Picked != nil:
 			id := ev.Picked.ID
-			entry := s.store.menu.Find(id)
-			s.con.Scroll()
-			err := s.start(ctx, entry)
-			if err == nil || ctx.Err() != nil {
-				return // only if ctx ended: a started entry does not come back
-			}
-			text := explain(err)
-			s.say("%s", text)
-			// What is wrong may have been put right in the meantime.
-			if s.store.offline == "" && s.net.Config() != nil {
-				if err := s.reload(ctx); err != nil {
-					s.say("%s", explain(err))
-				}
-			}
-			d := at(id)
-			if ev.Timed {
-				d.seconds = bootPause
-			}
-			m = s.newMenu(ctx, d)
-			m.Status("inetboot: " + text)
-		default: // the cache has been found
+			text := s.attempt(ctx, ev.Timed, func(ctx context.Context) error { return s.start(ctx, s.store.menu.Find(id)) })
+			m = show(at(id), text)
+		default: // something is known about the entries that was not
 			m.SetItems(s.items(ctx))
 		}
 	}
 }
 
-// choose shows m until something is chosen, or there is news: offline, that
-// the network has come; else, once, that the search for the cache is over.
+// attempt does something that returns only with an error, until the person
+// wants back to the menu. It returns what the menu is to say then. What was
+// not chosen by a person is tried again by itself.
+func (s *session) attempt(ctx context.Context, timed bool, try func(context.Context) error) string {
+	s.store.facts.stop()
+	for {
+		s.con.Scroll()
+		err := try(ctx)
+		if err == nil || ctx.Err() != nil {
+			return ""
+		}
+		text := explainAll(err)
+		if err == errCancelled {
+			text = s.ready()
+		} else {
+			s.say("%s", text)
+		}
+		n := stay
+		if !isCancelled(err) {
+			pause := -1
+			if timed {
+				pause = bootPause
+			}
+			n = s.failed(ctx, "this could not be started", text, "Back to the menu", pause)
+		}
+		if n == reconnect && s.set.Store() {
+			s.connect(ctx)
+		}
+		// What is wrong may have been put right in the meantime.
+		if s.store.offline == "" && s.net.Config() != nil {
+			if err := s.reload(ctx); err != nil {
+				s.say("%s", explain(err))
+			}
+		}
+		if n == stay || ctx.Err() != nil {
+			return text
+		}
+	}
+}
+
+// isCancelled tells whether a person knows why something ended.
+func isCancelled(err error) bool {
+	return errors.Is(err, errCancelled) || errors.Is(err, errDriver) || errors.Is(err, errGone)
+}
+
+// errGone is returned for an entry that the newest menu does not have.
+var errGone = errors.New("this entry is no longer in the menu")
+
+// readAgain reads the newest catalog and menu, as often as the person wants,
+// and returns what the menu is to say.
+func (s *session) readAgain(ctx context.Context) string {
+	if s.store.offline != "" {
+		s.connect(ctx)
+		return s.ready()
+	}
+	for {
+		err := s.reload(ctx)
+		if err == nil || ctx.Err() != nil {
+			return s.ready()
+		}
+		text := explain(err)
+		s.say("%s", text)
+		switch s.failed(ctx, "the newest menu cannot be read", text, "Back to the menu", -1) {
+		case stay:
+			return text
+		case reconnect:
+			s.connect(ctx)
+			return s.ready()
+		}
+	}
+}
+
+// choose shows m until something is chosen, or there is news: about the
+// entries; offline, that the network has come; else, once, that the search for
+// the cache is over.
 func (s *session) choose(ctx context.Context, m *menu.Model) menu.Event {
 	if s.store.offline == "" {
-		var news <-chan struct{}
+		var found <-chan struct{}
 		if s.cache != nil && !s.cacheShown {
-			news = s.cache.Done()
+			found = s.cache.Done()
 		}
-		return choose(ctx, s.con, m, news)
+		return choose(ctx, s.con, m, found, s.store.facts.wake())
 	}
 	found, stop := s.background(ctx)
 	defer stop()
@@ -135,7 +198,7 @@ func (s *session) newMenu(ctx context.Context, d standing) *menu.Model {
 	if s.store.menu.Find(d.id) == nil && d.id != s.set.Entry {
 		d.id = "" // gone since
 	}
-	return menu.New(menu.Options{Title: title, Items: s.items(ctx), Default: d.id, Timeout: d.seconds, Reload: true})
+	return menu.New(menu.Options{Title: title, Items: s.items(ctx), Heads: factHeads(), Default: d.id, Timeout: d.seconds, Reload: true, More: "network, mirror, log"})
 }
 
 // items returns the menu's items, with what is known about the cache by now.
@@ -147,35 +210,69 @@ func (s *session) items(ctx context.Context) []menu.Item {
 		default:
 		}
 	}
-	return items(s.store.menu.Entries, runtime.GOARCH, s.completeImages(ctx), s.store.offline != "")
+	return items(s.store.menu.Entries, known{arch: runtime.GOARCH, complete: s.completeImages(ctx), offline: s.store.offline != "", facts: s.store.facts.get})
 }
 
 // notOffline is why an entry cannot be started without a network.
 const notOffline = "it is not in the cache, and there is no network to get it from"
 
+// known is what is known about this machine and the images.
+type known struct {
+	arch     string
+	complete map[string]bool // images that the cache has whole
+	offline  bool
+	facts    func(image string) *facts // nil: they are not known
+}
+
 // items turns the publisher's entries into items. Entries for other machines
 // are left out; those that this version cannot start, or not while offline,
-// say so. complete has the images that the cache has whole.
-func items(entries []catalog.Entry, arch string, complete map[string]bool, offline bool) []menu.Item {
+// say so.
+func items(entries []catalog.Entry, k known) []menu.Item {
 	out := []menu.Item{}
 	for i := range entries {
 		e := &entries[i]
-		if len(e.Arch) > 0 && !forArch(e, arch) {
+		if len(e.Arch) > 0 && !forArch(e, k.arch) {
 			continue
 		}
 		it := menu.Item{ID: e.ID, Title: console.Printable(e.Title), Help: e.Help}
-		if err := e.Usable(arch); err != nil {
+		if err := e.Usable(k.arch); err != nil {
 			it.Blocked = console.Printable(err.Error())
 		} else if len(e.Entries) > 0 {
-			it.Items = items(e.Entries, arch, complete, offline)
-		} else if complete[e.Image] {
-			it.Note = "in the cache"
-		} else if offline && e.Image != "" {
-			it.Blocked = notOffline
+			it.Items = items(e.Entries, k)
+		} else if e.Image != "" {
+			k.describe(&it, e.Image)
 		}
 		out = append(out, it)
 	}
 	return out
+}
+
+// describe adds to an item what is known about its image.
+func (k *known) describe(it *menu.Item, image string) {
+	f := k.facts(image)
+	if f == nil {
+		f = &facts{}
+	}
+	cached := ""
+	if k.complete[image] {
+		cached = "yes"
+	} else if k.offline {
+		it.Blocked = notOffline
+	}
+	if f.version != "" || cached != "" {
+		load := ""
+		if f.load > 0 {
+			load = size(f.load)
+		}
+		it.Facts = []string{f.version, load, memorySize(f.memory), cached}
+	}
+	if f.short != "" {
+		it.Note = "too little memory"
+		it.Help = strings.TrimRight("("+f.short+")\n"+it.Help, "\n")
+	}
+	if more := f.sizes(); more != "" {
+		it.Help = strings.TrimLeft(it.Help+"\n"+more, "\n")
+	}
 }
 
 func forArch(e *catalog.Entry, arch string) bool {
@@ -193,6 +290,7 @@ func (s *session) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	s.store.facts.stop()
 	s.store = st
 	return nil
 }
@@ -200,7 +298,7 @@ func (s *session) reload(ctx context.Context) error {
 // start does what an entry says. It returns only with an error.
 func (s *session) start(ctx context.Context, e *catalog.Entry) error {
 	if e == nil {
-		return fmt.Errorf("this entry is no longer in the menu")
+		return errGone
 	}
 	switch e.Action {
 	case catalog.ActionReboot:

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -46,6 +47,10 @@ type session struct {
 	seen   *tuf.Trusted // what a catalog that was refused had verified before
 	quiet  atomic.Bool  // the network is looked for behind a menu
 
+	cmdline string // the kernel's, as people have changed it since
+	before  *saved // what was before the last change; nil: nothing was changed
+	prefer  string // the mirror that a person wants; "": the nearest
+
 	cacheShown bool // the menu knows what has become of the search for the cache
 }
 
@@ -57,6 +62,18 @@ type store struct {
 	menu    *catalog.Menu
 	proxy   string // that leads to the store; "": none
 	offline string // why there is no network, and the cache is all there is; "": there is one
+	facts   *gatherer
+}
+
+// close ends what goes on behind a store.
+func (st *store) close() {
+	if st == nil {
+		return
+	}
+	st.facts.stop()
+	if st.client != nil {
+		st.client.Close()
+	}
 }
 
 func runSession(ctx context.Context) error {
@@ -89,7 +106,14 @@ func runSession(ctx context.Context) error {
 		Hardware:   func() string { return system.Adapters("/sys/bus") },
 	})
 	for ctx.Err() == nil {
-		if s.net.Config() == nil {
+		if s.set.Image != "" {
+			s.serveImage(ctx)
+			if !s.set.Store() {
+				continue
+			}
+			s.set.Image = ""
+		}
+		if s.net.Config() == nil || s.store == nil {
 			s.connect(ctx)
 		}
 		s.serve(ctx)
@@ -135,24 +159,37 @@ func (s *session) readSettings(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the kernel command line: %w", err)
 	}
-	s.set, err = settings.Read(string(cmdline), os.DirFS("/"))
-	for err != nil {
+	s.cmdline = string(cmdline)
+	s.set, err = settings.Read(s.cmdline, os.DirFS("/"))
+	for err != nil && ctx.Err() == nil {
 		text := "failed: settings: " + console.Printable(err.Error())
 		s.say("%s", text)
-		if ev := s.ask(ctx, "InetBoot: this medium does not know what to do", text, endItems(""), "", 0); ev.Picked == nil {
-			return ctx.Err()
+		items := endItems("")
+		if errors.Is(err, settings.ErrNoURL) || errors.Is(err, settings.ErrNoTrust) {
+			items = append([]menu.Item{{ID: storeID, Title: "Type the address of a store, and its key"}, {ID: urlID, Title: "Start an image by its URL"}}, items...)
+		}
+		ev := s.ask(ctx, menu.Options{Title: "InetBoot: this medium does not know what to do", Text: text, Items: items, Timeout: -1})
+		switch {
+		case ev.Picked == nil:
+		case ev.Picked.ID == storeID:
+			if s.editStore(ctx) == reconnect {
+				err = nil
+			}
+		case ev.Picked.ID == urlID:
+			if url, ok := s.typeURL(ctx); ok {
+				err = s.changeImage(url)
+			}
 		}
 	}
-	return nil
+	return ctx.Err()
 }
 
 // ask shows a small menu of the machine's own and carries out what ends the
 // machine. It returns for everything else.
-func (s *session) ask(ctx context.Context, title, text string, items []menu.Item, def string, seconds int) menu.Event {
-	m := menu.New(menu.Options{Title: title, Items: items, Default: def, Timeout: seconds})
-	m.Status("inetboot: " + text)
+func (s *session) ask(ctx context.Context, o menu.Options) menu.Event {
+	m := menu.New(o)
 	for {
-		ev := choose(ctx, s.con, m, nil)
+		ev := choose(ctx, s.con, m)
 		if ev.Picked == nil || ev.Picked.ID != rebootID && ev.Picked.ID != powerOffID {
 			s.con.Scroll()
 			return ev
@@ -175,29 +212,51 @@ func (s *session) connect(ctx context.Context) {
 		if s.openCached(ctx, err) {
 			return
 		}
-		s.ask(ctx, "InetBoot: no store can be reached", explainAll(err), endItems("Try again"), retryID, pause)
+		s.failed(ctx, "no store can be reached", explainAll(err), "", pause)
+	}
+}
+
+// resolvers returns the name servers to ask over the link of c.
+func (s *session) resolvers(c *network.Config) []netip.Addr {
+	if len(s.set.Nameservers) > 0 {
+		return s.set.Nameservers
+	}
+	return c.Resolvers(c.Link)
+}
+
+// proxies returns the HTTP proxies to try over the link of c, in order; "" is
+// none.
+func (s *session) proxies(c *network.Config) []string {
+	if s.set.Proxy == "" && !s.set.NoProxy && c.Proxy != "" {
+		// Nobody here has asked for the network's proxy.
+		s.report("the network names the proxy " + c.Proxy)
+		return []string{c.Proxy, ""}
+	}
+	return []string{s.set.Proxy}
+}
+
+// newClient returns a client for base URLs over the link of c.
+func (s *session) newClient(urls []string, c *network.Config, proxy string) (*mirror.Client, error) {
+	servers := s.resolvers(c)
+	if len(servers) == 0 && needsNames(urls) {
+		s.say("the network on %s names no name server; give nameserver=... or a URL with an address", c.Link)
+	}
+	return mirror.New(urls, mirror.Options{Proxy: proxy, CA: s.set.CA, Nameservers: servers})
+}
+
+// preferMirror makes client ask the mirror first that a person wants.
+func (s *session) preferMirror(client *mirror.Client) {
+	if s.prefer != "" {
+		client.SetOrder([]mirror.Measurement{{URL: s.prefer}})
 	}
 }
 
 // openStore opens the store over the link of c.
 func (s *session) openStore(ctx context.Context, c *network.Config) error {
-	servers := s.set.Nameservers
-	if len(servers) == 0 {
-		servers = c.Resolvers(c.Link)
-	}
-	if len(servers) == 0 && needsNames(s.set.URLs) {
-		s.say("the network on %s names no name server; give nameserver=... or a URL with an address", c.Link)
-	}
-	s.startLog(ctx, c, servers)
-	proxies := []string{s.set.Proxy}
-	if s.set.Proxy == "" && !s.set.NoProxy && c.Proxy != "" {
-		// Nobody here has asked for the network's proxy.
-		s.report("the network names the proxy " + c.Proxy)
-		proxies = []string{c.Proxy, ""}
-	}
+	s.startLog(ctx, c, s.resolvers(c))
 	var err error
-	for _, proxy := range proxies {
-		if err = s.openStoreBy(ctx, c, servers, proxy); err == nil || ctx.Err() != nil {
+	for _, proxy := range s.proxies(c) {
+		if err = s.openStoreBy(ctx, c, proxy); err == nil || ctx.Err() != nil {
 			return err
 		}
 	}
@@ -207,8 +266,8 @@ func (s *session) openStore(ctx context.Context, c *network.Config) error {
 
 // openStoreBy opens the store by way of a proxy, "": directly. If something
 // seems to have expired, the clock is looked at before it is believed.
-func (s *session) openStoreBy(ctx context.Context, c *network.Config, servers []netip.Addr, proxy string) error {
-	client, err := mirror.New(s.set.URLs, mirror.Options{Proxy: proxy, CA: s.set.CA, Nameservers: servers})
+func (s *session) openStoreBy(ctx context.Context, c *network.Config, proxy string) error {
+	client, err := s.newClient(s.set.URLs, c, proxy)
 	if err != nil {
 		return part("settings", err)
 	}
@@ -218,11 +277,12 @@ func (s *session) openStoreBy(ctx context.Context, c *network.Config, servers []
 	}
 	if len(client.URLs()) > 1 {
 		client.Measure(ctx)
+		s.preferMirror(client)
 	}
 	st, err := s.load(ctx, client)
 	if aboutTime(err) {
 		s.report(explain(err))
-		if s.setClock(ctx, c, servers) {
+		if s.setClock(ctx, c, s.resolvers(c)) {
 			st, err = s.load(ctx, client)
 		}
 	}
@@ -235,6 +295,9 @@ func (s *session) openStoreBy(ctx context.Context, c *network.Config, servers []
 		return err
 	}
 	st.proxy = proxy
+	if old := s.store; old != nil && old.client != client {
+		old.close()
+	}
 	s.store = st
 	return nil
 }

@@ -54,13 +54,13 @@ func afterFault(ctx context.Context, err error, output string) {
 	for line := range strings.Lines(output) {
 		con.Print(strings.TrimRight(line, "\n"))
 	}
+	first, _, _ := strings.Cut(output, "\n")
 	m := menu.New(menu.Options{
 		Title:   "InetBoot: the program has stopped by a fault",
+		Text:    fmt.Sprintf("inetboot: fault: %v: %s", err, console.Printable(first)),
 		Items:   endItems("Start again"),
 		Default: retryID, Timeout: restartTime,
 	})
-	first, _, _ := strings.Cut(output, "\n")
-	m.Status(fmt.Sprintf("inetboot: fault: %v: %s", err, console.Printable(first)))
 	for {
 		ev := choose(ctx, con, m, nil)
 		if ev.Picked == nil || ev.Picked.ID == retryID {
@@ -70,24 +70,6 @@ func afterFault(ctx context.Context, err error, output string) {
 			m.Status("inetboot: " + err.Error())
 		}
 	}
-}
-
-// Ids of items that are not the publisher's.
-const (
-	retryID    = "retry"
-	rebootID   = "reboot"
-	powerOffID = "poweroff"
-)
-
-func endItems(retry string) []menu.Item {
-	items := []menu.Item{
-		{ID: rebootID, Title: "Restart this machine"},
-		{ID: powerOffID, Title: "Switch this machine off"},
-	}
-	if retry != "" {
-		items = append([]menu.Item{{ID: retryID, Title: retry}}, items...)
-	}
-	return items
 }
 
 // endMachine restarts the machine or switches it off. It returns only if that
@@ -107,36 +89,6 @@ func flush(con *console.Set) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	con.Flush(ctx)
-}
-
-// choose shows m until something is chosen. An empty event says that ctx
-// ended, or that wake was closed.
-func choose(ctx context.Context, con *console.Set, m *menu.Model, wake <-chan struct{}) menu.Event {
-	if ev := m.Due(); ev.Picked != nil {
-		return ev
-	}
-	second := time.NewTicker(time.Second)
-	defer second.Stop()
-	for {
-		con.Draw(m.Screen())
-		var ev menu.Event
-		select {
-		case k := <-con.Keys():
-			if k == console.Redraw {
-				con.Redraw()
-			}
-			ev = m.Press(k)
-		case <-second.C:
-			ev = m.Tick()
-		case <-wake:
-			return menu.Event{}
-		case <-ctx.Done():
-			return menu.Event{}
-		}
-		if ev.Picked != nil || ev.Reload {
-			return ev
-		}
-	}
 }
 
 // tail keeps the first lines of what is written, which for a Go program's

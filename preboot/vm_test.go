@@ -329,16 +329,62 @@ func TestSettingsFromCommandLineAlone(t *testing.T) {
 	}
 }
 
-func TestNoSettings(t *testing.T) {
+// A medium that knows nothing: an image is started by its URL, once nobody has
+// said that it is the right one, which is asked for, and once by a URL that
+// proves what it is.
+func TestNoSettingsAndImageByURL(t *testing.T) {
 	b := newBed(t, -1)
-	vm := b.start(t, nil, vmtest.Config{Name: "nothing", NoReboot: true})
+	b.put("tiny.json", b.files[b.paths.manifest])
+	vm := b.start(t, nil, vmtest.Config{Name: "nothing", Append: "passed.on"})
 	vm.ExpectT(t, patience, `inetboot: failed: settings: no store is named: give inetboot\.url=.*imagetool media`)
-	vm.ExpectT(t, patience, `> +1  Restart this machine`)
-	vm.SendT(t, "\r")
+	vm.ExpectT(t, patience, `4  Switch this machine off`)
+	vm.SendT(t, "2\r")
+	vm.ExpectT(t, patience, `URL of the manifest`)
+	vm.SendT(t, "\x15"+b.url+"/tiny.json\r\r")
+	vm.ExpectT(t, patience, `inetboot: UNVERIFIED: http://10\.0\.2\.2:\d+/tiny\.json says that it is tiny 1\. No catalog lists it`)
+	vm.ExpectT(t, patience, `> +1  Do not start it`)
+	vm.SendT(t, "1\r")
+	vm.ExpectT(t, patience, `> +1  Try again`)
+	vm.ExpectT(t, patience, `Type another URL`)
+	vm.SendT(t, "another url\r")
+	vm.ExpectT(t, patience, `URL of the manifest`)
+	vm.SendT(t, "\x15"+b.url+"/"+b.paths.manifest+"\r\r")
+	vm.ExpectT(t, patience, `inetboot: starting http://10\.0\.2\.2:\d+/catalog/targets/images/tiny/1/`)
+	cmdline, h := expectTarget(t, vm)
+	if !strings.HasPrefix(cmdline, "image.option=1 ") || !strings.Contains(cmdline, " passed.on ") || strings.Contains(cmdline, "httpfuse") {
+		t.Errorf("target's command line = %q", cmdline)
+	}
+	if h.CatalogVersion != 0 || h.Entry != "" || len(h.Keep) != 0 || !slices.Equal(h.Mirrors, []string{b.url}) || h.Image.Name != "tiny" {
+		t.Errorf("handoff = %+v; want the image, from %s, of no catalog", h, b.url)
+	}
+}
+
+// onScreen waits until the screen shows some text.
+func onScreen(t *testing.T, vm *vmtest.VM, want string) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience*time.Second)
 	defer cancel()
-	if why, err := vm.Wait(ctx); err != nil || why != "guest-reset" {
-		t.Errorf("after Restart: %q, %v; want guest-reset", why, err)
+	var text string
+	for ctx.Err() == nil {
+		var err error
+		if text, err = vm.ScreenText(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(text, want) {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Fatalf("the screen does not show %q:\n%s", want, text)
+}
+
+// screenshot keeps a picture of the screen if somebody wants to look at it.
+func screenshot(t *testing.T, vm *vmtest.VM, name string) {
+	t.Helper()
+	if dir := os.Getenv("INETBOOT_SCREENSHOTS"); dir != "" {
+		if err := vm.Screenshot(t.Context(), filepath.Join(dir, name+".png")); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
@@ -348,29 +394,11 @@ func TestTwoConsoles(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 3*patience*time.Second)
 	defer cancel()
 	vm := b.start(t, b.site(), vmtest.Config{Name: "consoles", VGA: true, NICs: []vmtest.NIC{{}}})
-	screen := func(want string) {
-		t.Helper()
-		var text string
-		for ctx.Err() == nil {
-			var err error
-			if text, err = vm.ScreenText(ctx); err != nil {
-				t.Fatal(err)
-			}
-			if strings.Contains(text, want) {
-				return
-			}
-			time.Sleep(100 * time.Millisecond)
-		}
-		t.Fatalf("the screen does not show %q:\n%s", want, text)
-	}
+	screen := func(want string) { t.Helper(); onScreen(t, vm, want) }
 	vm.ExpectT(t, patience, `inetboot: menu ready\n`)
 	screen(" >  1  Tiny Linux 1")
 	screen("Any key stops the clock")
-	if dir := os.Getenv("INETBOOT_SCREENSHOTS"); dir != "" {
-		if err := vm.Screenshot(ctx, filepath.Join(dir, "menu.png")); err != nil {
-			t.Error(err)
-		}
-	}
+	screenshot(t, vm, "countdown")
 	vm.SendT(t, "\x1b[B") // down, by serial line
 	screen(" >  2  More systems")
 	if text, err := vm.ScreenText(ctx); err != nil || strings.Contains(text, "Any key stops") {
@@ -414,17 +442,25 @@ func TestRefusals(t *testing.T) {
 		{"manifest", b.paths.manifest, `inetboot: refused: manifest: it has SHA-256 [0-9a-f]{12} there`},
 	} {
 		undo := b.change(f.path)
-		vm.SendT(t, "\r")
+		vm.SendT(t, "\r") // starts it; then: tries again
 		vm.ExpectT(t, patience, f.want)
-		vm.ExpectT(t, patience, `> +1  Tiny Linux 1`)
+		vm.ExpectT(t, patience, `(?s)Tried with: eth0, address 10\.0\.2\.15/24.{0,60}by\s+DHCP\s+from\s+10\.0\.2\.2;\s+mirrors\s+http://10\.0\.2\.2`)
+		vm.ExpectT(t, patience, `> +1  Try again`)
 		vm.ExpectT(t, patience, `Enter: start`)
 		undo()
 	}
-	// A catalog that has expired, read by R, does not replace the good one.
-	b.publish(t, 3, time.Now().Add(-time.Hour), b.kernel, b.target, -1)
-	vm.SendT(t, "r")
-	vm.ExpectT(t, patience, `inetboot: refused: catalog: the catalog.s timestamp expired at .* \(this machine's clock says .*\)`)
+	vm.SendT(t, "\x1b") // back to the menu
+	vm.ExpectT(t, patience, `> +1  Tiny Linux 1`)
 	vm.ExpectT(t, patience, `Enter: start`)
+	// A catalog that has expired, read by Control-R, does not replace the good
+	// one.
+	b.publish(t, 3, time.Now().Add(-time.Hour), b.kernel, b.target, -1)
+	vm.SendT(t, "\x12")
+	vm.ExpectT(t, patience, `inetboot: refused: catalog: the catalog.s timestamp expired at .* \(this machine's clock says .*\)`)
+	vm.ExpectT(t, patience, `> +1  Try again`)
+	vm.ExpectT(t, patience, `Enter: start`)
+	vm.SendT(t, "\x1b")
+	vm.ExpectT(t, patience, `> +1  Tiny Linux 1`)
 	b.put(storepath.Timestamp, unchanged)
 	vm.SendT(t, "\r")
 	vm.ExpectT(t, patience, `inetboot: starting tiny-1\n`)
@@ -438,17 +474,34 @@ func TestUnknownKey(t *testing.T) {
 	vm := b.start(t, b.site(), vmtest.Config{Name: "key"})
 	vm.ExpectT(t, patience, `inetboot: refused: catalog: the catalog.s timestamp is not signed by a trusted key: signed by [0-9a-f]{12}, trusted is [0-9a-f]{12}`)
 	vm.ExpectT(t, patience, `> +1  Try again`)
+	vm.ExpectT(t, patience, `Enter: start`)
+	vm.SendT(t, "switch off\r") // searched for, and found
+	ended(t, vm, "guest-shutdown")
+}
+
+// ended waits for the end of the machine.
+func ended(t *testing.T, vm *vmtest.VM, want string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience*time.Second)
+	defer cancel()
+	if why, err := vm.Wait(ctx); err != nil || why != want {
+		t.Errorf("the machine ended by %q, %v; want %s", why, err, want)
+	}
 }
 
 func TestTooLittleMemory(t *testing.T) {
 	b := newBed(t, -1)
 	// Three times the size is more than there is.
 	b.publish(t, 3, time.Now().Add(time.Hour), b.kernel, append(slices.Clip(b.target), make([]byte, 80<<20)...), -1)
-	vm := b.start(t, b.site(), vmtest.Config{Name: "memory", Memory: 256})
+	vm := b.start(t, b.site(), vmtest.Config{Name: "memory", Memory: 256, NoReboot: true})
 	vm.ExpectT(t, patience, `inetboot: menu ready\n`)
+	vm.ExpectT(t, patience, `> +1  Tiny Linux 1  \(too little memory\) .* MB`) // before anything is downloaded
 	vm.SendT(t, "\r")
 	vm.ExpectT(t, patience, `inetboot: failed: memory: not enough memory: starting tiny 1 takes \d+ MB .* \d+ MB are missing`)
-	vm.ExpectT(t, patience, `> +1  Tiny Linux 1`)
+	vm.ExpectT(t, patience, `> +1  Try again`)
+	vm.ExpectT(t, patience, `Enter: start`)
+	vm.SendT(t, "restart\r")
+	ended(t, vm, "guest-reset")
 }
 
 // Escape during a download leads back to the menu; a link without a carrier

@@ -35,6 +35,11 @@ func image(t *testing.T, cmdline string) *catalog.Image {
 	return img
 }
 
+func commandLine(t *testing.T, cmdline, entry string, pass []string) (string, error) {
+	img := image(t, cmdline)
+	return CommandLine(img, Options(img, []string{entry, ""}, pass), "id")
+}
+
 func TestCommandLine(t *testing.T) {
 	for _, tt := range []struct {
 		name, image, entry string
@@ -45,11 +50,11 @@ func TestCommandLine(t *testing.T) {
 		{"nothing", "", "", nil, "inetboot.boot=id"},
 		{"line feeds", "a\nb", " c \n", nil, "a b c inetboot.boot=id"},
 	} {
-		if got, err := CommandLine(image(t, tt.image), []string{tt.entry, ""}, tt.pass, "id"); err != nil || got != tt.want {
+		if got, err := commandLine(t, tt.image, tt.entry, tt.pass); err != nil || got != tt.want {
 			t.Errorf("%s: CommandLine = %q, %v; want %q", tt.name, got, err, tt.want)
 		}
 	}
-	if got, err := CommandLine(image(t, strings.Repeat("a", 1500)), []string{strings.Repeat("b", 600)}, nil, "id"); !errors.Is(err, ErrCommandLine) {
+	if got, err := commandLine(t, strings.Repeat("a", 1500), strings.Repeat("b", 600), nil); !errors.Is(err, ErrCommandLine) {
 		t.Errorf("CommandLine = %d bytes, %v; want ErrCommandLine", len(got), err)
 	}
 }

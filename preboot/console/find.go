@@ -37,8 +37,8 @@ func (s *Set) search(sys, dev string) {
 	known := s.Names()
 	for _, name := range find(sys, active) {
 		if !contains(known, name) {
-			if f, restore, err := open(filepath.Join(dev, name), !contains(active, name)); err == nil {
-				s.Add(name, f, restore)
+			if f, size, restore, err := open(filepath.Join(dev, name), !contains(active, name)); err == nil {
+				s.Add(name, f, size, restore)
 			}
 		}
 	}
@@ -99,16 +99,16 @@ func contains(list []string, s string) bool {
 // open opens a terminal in raw mode. A serial port that is no console of the
 // kernel is set to 115200 8N1, which is what most firmware uses; the others
 // keep the kernel's speed.
-func open(path string, setSpeed bool) (Device, func(), error) {
+func open(path string, setSpeed bool) (Device, Size, func(), error) {
 	// Without O_NONBLOCK opening a serial port waits for its carrier.
 	fd, err := unix.Open(path, unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil, nil, &os.PathError{Op: "open", Path: path, Err: err}
+		return nil, Size{}, nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
 	was, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 	if err != nil {
 		unix.Close(fd)
-		return nil, nil, &os.PathError{Op: "read the settings of", Path: path, Err: err}
+		return nil, Size{}, nil, &os.PathError{Op: "read the settings of", Path: path, Err: err}
 	}
 	raw := *was
 	raw.Iflag &^= unix.BRKINT | unix.ICRNL | unix.IGNCR | unix.INLCR | unix.INPCK | unix.ISTRIP | unix.IXON | unix.IXOFF | unix.PARMRK
@@ -123,7 +123,11 @@ func open(path string, setSpeed bool) (Device, func(), error) {
 	}
 	if err := unix.IoctlSetTermios(fd, unix.TCSETS, &raw); err != nil {
 		unix.Close(fd)
-		return nil, nil, &os.PathError{Op: "set", Path: path, Err: err}
+		return nil, Size{}, nil, &os.PathError{Op: "set", Path: path, Err: err}
+	}
+	var size Size // only screens know theirs
+	if w, err := unix.IoctlGetWinsize(fd, unix.TIOCGWINSZ); err == nil {
+		size = Size{int(w.Col), int(w.Row)}
 	}
 	f := os.NewFile(uintptr(fd), path)
 	restore := func() {
@@ -139,7 +143,7 @@ func open(path string, setSpeed bool) (Device, func(), error) {
 			_ = unix.IoctlSetTermios(int(fd), unix.TCSETS, was)
 		})
 	}
-	return f, restore, nil
+	return f, size, restore, nil
 }
 
 // drain waits, half a second at most, until the terminal's buffer is empty.

@@ -18,6 +18,10 @@ const (
 	Enter
 	Escape
 	Backspace
+	Tab
+	Delete
+	Clear  // Control-U
+	Reload // Control-R
 	Redraw // Control-L
 	Other  // a function key and the like: any key, but none with a meaning here
 )
@@ -53,14 +57,8 @@ func decode(in []byte, final bool) (Key, int) {
 		return Enter, 1
 	case c == 0x7f || c == 0x08:
 		return Backspace, 1
-	case c == 0x10: // Control-P and Control-N, for terminals without arrows
-		return Up, 1
-	case c == 0x0e:
-		return Down, 1
-	case c == 0x0c:
-		return Redraw, 1
 	case c < 0x20:
-		return Other, 1
+		return control(c), 1
 	case c < utf8.RuneSelf:
 		return Key(c), 1
 	case !utf8.FullRune(in) && !final:
@@ -71,6 +69,36 @@ func decode(in []byte, final bool) (Key, int) {
 		return 0, n // line noise
 	}
 	return Key(r), n
+}
+
+// control returns the key of a control character. Those of Emacs are for
+// terminals without arrows.
+func control(c byte) Key {
+	switch c {
+	case 'P' - '@':
+		return Up
+	case 'N' - '@':
+		return Down
+	case 'B' - '@':
+		return Left
+	case 'F' - '@':
+		return Right
+	case 'A' - '@':
+		return Home
+	case 'E' - '@':
+		return End
+	case 'D' - '@':
+		return Delete
+	case 'I' - '@':
+		return Tab
+	case 'U' - '@':
+		return Clear
+	case 'R' - '@':
+		return Reload
+	case 'L' - '@':
+		return Redraw
+	}
+	return Other
 }
 
 func decodeEscape(in []byte, final bool) (Key, int) {
@@ -121,12 +149,16 @@ func named(params []byte, last byte) Key {
 		return Home
 	case 'F':
 		return End
+	case 'Z': // Shift-Tab
+		return Up
 	case 'M':
 		return Enter // of the keypad, in application mode
 	case '~':
 		switch string(params) {
 		case "1", "7":
 			return Home
+		case "3":
+			return Delete
 		case "4", "8":
 			return End
 		case "5":

@@ -3,20 +3,46 @@ package console
 import (
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
-// Every terminal is taken for one of this size: nobody can ask a serial line.
+// A terminal that does not say how large it is, such as a serial line, is taken
+// for one of this size.
 const (
 	Columns = 80
 	Rows    = 24
 )
+
+// Size is what fits on a terminal, in characters.
+type Size struct{ Columns, Rows int }
+
+// standard is the size of a terminal that does not say.
+func standard() Size { return Size{Columns, Rows} }
+
+// Terminals that say that they are smaller or larger are taken for these.
+const (
+	minColumns, minRows = 20, 8
+	maxColumns, maxRows = 1000, 400
+)
+
+// sizeOf turns what a terminal says of itself, 0 if nothing, into a Size.
+func sizeOf(columns, rows int) Size {
+	if columns <= 0 || rows <= 0 {
+		return standard()
+	}
+	return Size{min(max(columns, minColumns), maxColumns), min(max(rows, minRows), maxRows)}
+}
 
 // Line is one line of a screen.
 type Line struct {
 	Text   string
 	Invert bool // shown in reverse video
 	Bold   bool
+	Cursor int // column of the cursor, from 1; 0: it is not in this line
 }
+
+// same tells whether two lines look the same, the cursor aside.
+func same(a, b Line) bool { return a.Text == b.Text && a.Invert == b.Invert && a.Bold == b.Bold }
 
 // Screen is what a terminal shows, from the top. Lines behind it are empty.
 type Screen []Line
@@ -24,12 +50,14 @@ type Screen []Line
 // painter turns states into the bytes that lead there. It knows what its
 // terminal shows.
 type painter struct {
+	size     Size
 	started  bool   // something has been sent
 	drawn    Screen // nil: the terminal scrolls
 	progress string
+	cursor   [2]int // row and column, from 1, if it is shown
 }
 
-// lines returns the bytes that print lines and progress on a scrolling
+// scroll returns the bytes that print lines and progress on a scrolling
 // terminal.
 func (p *painter) scroll(lines []string, progress string) string {
 	var b strings.Builder
@@ -40,7 +68,7 @@ func (p *painter) scroll(lines []string, progress string) string {
 	}
 	if p.drawn != nil {
 		b.WriteString("\x1b[0m\x1b[H\x1b[2J\x1b[?25h")
-		p.drawn, p.progress = nil, ""
+		p.drawn, p.progress, p.cursor = nil, "", [2]int{}
 	}
 	if p.progress != "" && (len(lines) > 0 || p.progress != progress) {
 		b.WriteString("\r\x1b[K")
@@ -51,23 +79,25 @@ func (p *painter) scroll(lines []string, progress string) string {
 		b.WriteString("\r\n")
 	}
 	if progress != p.progress {
-		b.WriteString(clip(progress, Columns-1))
+		b.WriteString(Clip(progress, p.size.Columns-1))
 		p.progress = progress
 	}
 	return b.String()
 }
 
 // draw returns the bytes that change what is shown into s. Lines that stay
-// are not sent again.
+// are not sent again, and of a line with the cursor in it only what is new.
 func (p *painter) draw(s Screen) string {
 	var b strings.Builder
 	at := -1 // the line that the cursor is at the beginning of, where known
 	if p.drawn == nil {
 		// Cursor off, attributes off, all clear.
 		b.WriteString("\x1b[?25l\x1b[0m\x1b[H\x1b[2J")
-		p.drawn, p.progress, at = Screen{}, "", 0
+		p.drawn, p.progress, p.cursor, at = Screen{}, "", [2]int{}, 0
 	}
-	for i := range min(Rows, max(len(s), len(p.drawn))) {
+	cursor := [2]int{}
+	var lines strings.Builder
+	for i := range min(p.size.Rows, max(len(s), len(p.drawn))) {
 		var was, is Line
 		if i < len(p.drawn) {
 			was = p.drawn[i]
@@ -75,32 +105,66 @@ func (p *painter) draw(s Screen) string {
 		if i < len(s) {
 			is = s[i]
 		}
-		if was == is {
+		if is.Cursor > 0 {
+			cursor = [2]int{i + 1, min(is.Cursor, p.size.Columns)}
+		}
+		if same(was, is) {
 			continue
 		}
-		if i != at {
-			b.WriteString("\x1b[" + strconv.Itoa(i+1) + ";1H")
+		text, from := Clip(is.Text, p.size.Columns-1), 0 // the last column would wrap on some terminals
+		if is.Cursor > 0 && was.Invert == is.Invert && was.Bold == is.Bold {
+			from = common(was.Text, text)
+		}
+		if i != at || from > 0 {
+			lines.WriteString(position(i+1, Width(text[:from])+1))
 		}
 		switch {
 		case is.Invert:
-			b.WriteString("\x1b[7m")
+			lines.WriteString("\x1b[7m")
 		case is.Bold:
-			b.WriteString("\x1b[1m")
+			lines.WriteString("\x1b[1m")
 		}
-		b.WriteString(clip(is.Text, Columns-1)) // the last column would wrap on some terminals
+		lines.WriteString(text[from:])
 		if is.Invert || is.Bold {
-			b.WriteString("\x1b[0m")
+			lines.WriteString("\x1b[0m")
 		}
-		b.WriteString("\x1b[K")
+		lines.WriteString("\x1b[K")
 		// A line feed tells logs where the line ends. Behind the last line it
 		// would scroll.
-		if i < Rows-1 {
-			b.WriteString("\r\n")
+		at = -1
+		if i < p.size.Rows-1 {
+			lines.WriteString("\r\n")
 			at = i + 1
 		}
 	}
+	if p.cursor != [2]int{} && (cursor == [2]int{} || lines.Len() > 0) {
+		b.WriteString("\x1b[?25l")
+		p.cursor = [2]int{}
+	}
+	b.WriteString(lines.String())
+	if cursor != p.cursor {
+		b.WriteString(position(cursor[0], cursor[1]) + "\x1b[?25h")
+		p.cursor = cursor
+	}
 	p.drawn = append(Screen{}, s...)
 	return b.String()
+}
+
+func position(row, column int) string {
+	return "\x1b[" + strconv.Itoa(row) + ";" + strconv.Itoa(column) + "H"
+}
+
+// common returns the length in bytes of what a and b have in common at their
+// beginning, in whole characters.
+func common(a, b string) int {
+	n := 0
+	for n < min(len(a), len(b)) && a[n] == b[n] {
+		n++
+	}
+	for n > 0 && n < len(b) && !utf8.RuneStart(b[n]) {
+		n--
+	}
+	return n
 }
 
 // Width returns how many columns s takes.
@@ -124,8 +188,8 @@ func width(r rune) int {
 	return 1
 }
 
-// clip cuts s to n columns.
-func clip(s string, n int) string {
+// Clip cuts s to n columns.
+func Clip(s string, n int) string {
 	if len(s) <= n {
 		return s
 	}
@@ -154,7 +218,7 @@ func Wrap(s string, n int) []string {
 				w++
 			}
 			for ww > n-w { // a word longer than a line, such as an URL
-				head := clip(word, n-w)
+				head := Clip(word, n-w)
 				if head == "" {
 					break
 				}

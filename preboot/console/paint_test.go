@@ -78,7 +78,7 @@ func (v *vt) text() []string {
 }
 
 func TestPainter(t *testing.T) {
-	var p painter
+	p := painter{size: standard()}
 	var v vt
 	step := func(out string, want ...string) {
 		t.Helper()

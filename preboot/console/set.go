@@ -23,16 +23,25 @@ type Set struct {
 
 // state is what the terminals shall show.
 type state struct {
-	screen   Screen // nil: scrolling
+	screens  map[Size]Screen // nil: scrolling; the standard size is always among them
 	progress string
 	version  int
 }
 
-const maxHistory = 200
+// What is kept of the lines, and how many of these a terminal gets that comes
+// later: a slow line has no time for all.
+const (
+	maxHistory = 1000
+	maxCatchUp = 200
+)
+
+// maxKeys is how many keys may wait to be read: somebody may paste a key or a
+// URL.
+const maxKeys = 4096
 
 // New returns a Set without terminals.
 func New() *Set {
-	return &Set{keys: make(chan Key, 64), terms: make(map[string]*terminal)}
+	return &Set{keys: make(chan Key, maxKeys), terms: make(map[string]*terminal)}
 }
 
 // Keys returns the keys that are pressed on any terminal.
@@ -56,17 +65,30 @@ func (s *Set) Progress(line string) {
 	s.change(func() { s.state.progress = line })
 }
 
-// Draw shows a screen.
-func (s *Set) Draw(screen Screen) {
+// Draw shows what view returns for the size of each terminal. It calls view,
+// once for each size, before it returns.
+func (s *Set) Draw(view func(Size) Screen) {
 	s.change(func() {
-		s.state.screen = append(Screen{}, screen...)
+		s.state.screens = map[Size]Screen{standard(): append(Screen{}, view(standard())...)}
 		s.state.progress = ""
+		for _, t := range s.terms {
+			if _, ok := s.state.screens[t.size]; !ok {
+				s.state.screens[t.size] = append(Screen{}, view(t.size)...)
+			}
+		}
 	})
+}
+
+// Lines returns what has been printed, the newest lines of it.
+func (s *Set) Lines() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.history)
 }
 
 // Scroll goes back from a screen to lines.
 func (s *Set) Scroll() {
-	s.change(func() { s.state.screen, s.state.progress = nil, "" })
+	s.change(func() { s.state.screens, s.state.progress = nil, "" })
 }
 
 // Redraw paints everything anew, for terminals that have been switched on or

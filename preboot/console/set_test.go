@@ -37,7 +37,7 @@ func attach(t *testing.T, s *Set, name string) *pipe {
 			}
 		}
 	}()
-	s.Add(name, ours, func() {})
+	s.Add(name, ours, Size{}, func() {})
 	t.Cleanup(func() { theirs.Close() })
 	return p
 }
@@ -63,7 +63,7 @@ func TestEveryTerminalShowsEverything(t *testing.T) {
 	defer s.Close()
 	a := attach(t, s, "a")
 	s.Print("first")
-	s.Draw(Screen{{Text: "the menu"}}) // without time in between: the line has to come all the same
+	s.Draw(fixed("the menu")) // without time in between: the line has to come all the same
 	flushed(t, s)
 	b := attach(t, s, "b")
 	flushed(t, s)
@@ -111,13 +111,13 @@ func TestStuckAndLostTerminals(t *testing.T) {
 	s := New()
 	stuck, peer := net.Pipe()
 	defer peer.Close()
-	s.Add("stuck", stuck, func() {})
+	s.Add("stuck", stuck, Size{}, func() {})
 	lost := attach(t, s, "lost")
 	good := attach(t, s, "good")
 	lost.Close()
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
 		s.Print("x")
-		s.Draw(Screen{{Text: "menu"}})
+		s.Draw(fixed("menu"))
 		if cmp.Equal(s.Names(), []string{"good", "stuck"}) && strings.Contains(good.text(), "menu") {
 			break
 		}
@@ -141,7 +141,7 @@ func TestRedrawRepaints(t *testing.T) {
 	s := New()
 	defer s.Close()
 	p := attach(t, s, "a")
-	s.Draw(Screen{{Text: "the menu"}})
+	s.Draw(fixed("the menu"))
 	flushed(t, s)
 	s.Redraw()
 	flushed(t, s)
@@ -172,10 +172,14 @@ func TestFind(t *testing.T) {
 }
 
 func TestOpenRefusesWhatIsNoTerminal(t *testing.T) {
-	if _, _, err := open(filepath.Join(t.TempDir(), "none"), false); !errors.Is(err, os.ErrNotExist) {
+	if _, _, _, err := open(filepath.Join(t.TempDir(), "none"), false); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("open of nothing = %v; want os.ErrNotExist", err)
 	}
-	if _, _, err := open("/dev/null", false); err == nil {
+	if _, _, _, err := open("/dev/null", false); err == nil {
 		t.Error("open of /dev/null succeeds; it is no terminal")
 	}
+}
+
+func fixed(text string) func(Size) Screen {
+	return func(Size) Screen { return Screen{{Text: text}} }
 }

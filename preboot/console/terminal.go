@@ -28,6 +28,7 @@ const stallTime = 60 * time.Second
 type terminal struct {
 	name    string
 	dev     Device
+	size    Size
 	restore func()
 	set     *Set
 	kick    chan struct{}
@@ -41,10 +42,11 @@ type terminal struct {
 }
 
 // Add shows the set's state on a terminal from now on and reads its keys.
-// restore is called once when the terminal is given back.
-func (s *Set) Add(name string, dev Device, restore func()) {
+// restore is called once when the terminal is given back. A zero size is the
+// standard one.
+func (s *Set) Add(name string, dev Device, size Size, restore func()) {
 	t := &terminal{
-		name: name, dev: dev, restore: restore, set: s,
+		name: name, dev: dev, size: sizeOf(size.Columns, size.Rows), restore: restore, set: s,
 		kick: make(chan struct{}, 1), done: make(chan struct{}), ended: make(chan struct{}), shown: -1,
 	}
 	s.mu.Lock()
@@ -54,7 +56,7 @@ func (s *Set) Add(name string, dev Device, restore func()) {
 		dev.Close()
 		return
 	}
-	t.printed = s.printed - len(s.history)
+	t.printed = s.printed - min(len(s.history), maxCatchUp)
 	s.terms[name] = t
 	s.mu.Unlock()
 	t.wake()
@@ -71,7 +73,7 @@ func (t *terminal) wake() {
 
 func (t *terminal) write() {
 	defer close(t.ended)
-	var p painter
+	p := painter{size: t.size}
 	for {
 		select {
 		case <-t.kick:
@@ -82,15 +84,15 @@ func (t *terminal) write() {
 		s.mu.Lock()
 		want := s.state
 		if t.spoiled {
-			p, t.spoiled = painter{}, false
-			if want.screen == nil {
-				t.printed = s.printed - len(s.history)
+			p, t.spoiled, t.shown = painter{size: t.size}, false, -1
+			if want.screens == nil {
+				t.printed = s.printed - min(len(s.history), maxCatchUp)
 			}
 		}
 		// Lines that came before the screen are shown before it, also when
 		// there was no time in between; those that come while it stands wait.
 		var out string
-		if want.screen == nil || p.drawn == nil {
+		if want.screens == nil || p.drawn == nil {
 			lines := append([]string(nil), s.history[len(s.history)-min(len(s.history), s.printed-t.printed):]...)
 			t.printed = s.printed
 			s.mu.Unlock()
@@ -98,8 +100,12 @@ func (t *terminal) write() {
 		} else {
 			s.mu.Unlock()
 		}
-		if want.screen != nil {
-			out += p.draw(want.screen)
+		if want.screens != nil {
+			screen, ok := want.screens[t.size]
+			if !ok { // the terminal has come since
+				screen = want.screens[standard()]
+			}
+			out += p.draw(screen)
 		}
 		if err := t.send(out); err != nil {
 			t.drop()

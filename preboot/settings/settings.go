@@ -18,6 +18,7 @@ import (
 	"github.com/inetboot/inetboot/internal/netconf"
 	"github.com/inetboot/inetboot/internal/site"
 	"github.com/inetboot/inetboot/internal/syslog"
+	"github.com/inetboot/inetboot/preboot/imageurl"
 )
 
 // Settings is what a boot is told.
@@ -33,6 +34,7 @@ type Settings struct {
 	Timeout     *int          // seconds until the default entry boots; nil: as the menu says
 	Cache       handoff.Cache
 	Syslog      *syslog.Receiver // where the log goes; the zero Receiver: nowhere; nil: as the network says
+	Image       string           // URL of the image to start, see package imageurl; "": one of the menu's
 	Pass        []string         // options for the target's kernel, in order
 	PassAlone   []string         // options about the network, for targets that get no handoff
 }
@@ -56,6 +58,8 @@ func Read(cmdline string, root fs.FS) (*Settings, error) {
 		return s, err
 	}
 	switch {
+	case s.Image != "":
+		// It needs no store.
 	case len(s.URLs) == 0:
 		return s, fmt.Errorf("%w: give inetboot.url=http://... on the kernel's command line, or write a personal medium with `imagetool media`", ErrNoURL)
 	case s.Anchor == nil:
@@ -63,6 +67,9 @@ func Read(cmdline string, root fs.FS) (*Settings, error) {
 	}
 	return s, nil
 }
+
+// Store tells whether a store is named and somebody's signatures count in it.
+func (s *Settings) Store() bool { return len(s.URLs) > 0 && s.Anchor != nil }
 
 func (s *Settings) readSite(root fs.FS) error {
 	data, err := fs.ReadFile(root, strings.TrimPrefix(site.Path, "/"))
@@ -186,6 +193,10 @@ func (s *Settings) readCommandLine(cmdline string) error {
 				r, err = syslog.ParseURL(value)
 			}
 			s.Syslog = &r
+		case imageurl.Option:
+			if s.Image = value; value != "" {
+				_, err = imageurl.Parse(value)
+			}
 		case handoff.CacheOption:
 			s.Cache, err = handoff.ParseCache(value)
 		case "inetboot.fill", "inetboot.overlay":

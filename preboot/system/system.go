@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -82,6 +83,42 @@ func Driver(link string) string {
 		return ""
 	}
 	return filepath.Base(to)
+}
+
+// Links returns the names of the network links that have hardware behind them,
+// sorted.
+func Links() []string {
+	found, err := filepath.Glob("/sys/class/net/*/device")
+	if err != nil {
+		return nil // only for a bad pattern
+	}
+	var out []string
+	for _, f := range found {
+		out = append(out, filepath.Base(filepath.Dir(f)))
+	}
+	return out
+}
+
+// KernelLog returns the kernel's messages, line by line, the oldest first.
+func KernelLog() ([]string, error) {
+	const readAll, bufferSize = 3, 10 // syslog(2)
+	n, err := unix.Klogctl(bufferSize, nil)
+	if err != nil {
+		return nil, fmt.Errorf("read the kernel's messages: %w", err)
+	}
+	b := make([]byte, min(max(n, 0), 1<<20))
+	if n, err = unix.Klogctl(readAll, b); err != nil {
+		return nil, fmt.Errorf("read the kernel's messages: %w", err)
+	}
+	var lines []string
+	for l := range strings.Lines(string(b[:n])) {
+		_, text, ok := strings.Cut(l, ">") // without the priority
+		if !ok {
+			text = l
+		}
+		lines = append(lines, strings.TrimRight(text, "\n"))
+	}
+	return lines, nil
 }
 
 // Reboot restarts the machine. It returns only if that fails.

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+
+	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/internal/bootsettings"
+	"github.com/inetboot/inetboot/internal/handoff"
+	"github.com/inetboot/inetboot/preboot/boot"
+	"github.com/inetboot/inetboot/preboot/cache"
+	"github.com/inetboot/inetboot/preboot/download"
+)
+
+// plan is what is to be started, and where it comes from.
+type plan struct {
+	id       string // for messages
+	entry    string // the menu's entry; "": it is in no menu
+	img      *catalog.Image
+	settings []catalog.SettingsFile
+	source   *cache.Source
+	proxy    string // that leads to the store; "": none
+	offline  bool
+	version  uint64 // of the catalog; 0: none lists the image
+	line     string // for the target's kernel, without the boot's marker
+
+	mirrors func(context.Context) []string
+	keep    func(context.Context) ([]handoff.StoreFile, map[string][]byte) // nil: nothing is kept
+}
+
+// plan finds out what an entry of the menu starts.
+func (s *session) plan(ctx context.Context, e *catalog.Entry) (*plan, error) {
+	if err := s.checkFloor(ctx); err != nil {
+		return nil, part("catalog", err)
+	}
+	st := s.store
+	img, err := st.catalog.Image(ctx, e.Image)
+	if err != nil {
+		return nil, part("manifest", err)
+	}
+	if err := startable(img); err != nil {
+		return nil, part("manifest", err)
+	}
+	p := &plan{id: e.ID, entry: e.ID, img: img, source: st.source, proxy: st.proxy, offline: st.offline != "", version: st.catalog.Version()}
+	if p.offline {
+		p.proxy = s.set.Proxy // the target may get a network
+	}
+	if p.settings, err = st.catalog.Settings(ctx, img, e.ID); err != nil {
+		return nil, part("settings", err)
+	}
+	for _, f := range p.settings {
+		s.say("settings %s", f.Name)
+	}
+	p.line = boot.Options(img, []string{e.Cmdline, cmdlineOf(p.settings)}, s.passed(img))
+	p.mirrors = func(ctx context.Context) []string {
+		if p.offline {
+			return s.offlineURLs(ctx)
+		}
+		return st.client.URLs()
+	}
+	p.keep = func(ctx context.Context) ([]handoff.StoreFile, map[string][]byte) {
+		return st.keep(ctx, e, img, p.settings)
+	}
+	return p, nil
+}
+
+// startable returns an error that says why this machine cannot start an image,
+// whatever it has.
+func startable(img *catalog.Image) error {
+	man := img.Manifest()
+	if man.Arch != runtime.GOARCH {
+		return fmt.Errorf("%w: the image is for %s, this machine is %s", errArch, man.Arch, runtime.GOARCH)
+	}
+	if man.Hypervisor != nil {
+		return errHypervisor
+	}
+	return nil
+}
+
+// passed returns the options of this machine's own command line that are for
+// the image.
+func (s *session) passed(img *catalog.Image) []string {
+	if man := img.Manifest(); man.NoRoot() {
+		return slices.Concat(s.set.PassAlone, s.set.Pass) // it sets its network up itself
+	}
+	return s.set.Pass
+}
+
+// cmdlineOf returns what settings add to the kernel's command line.
+func cmdlineOf(list []catalog.SettingsFile) string {
+	var all []*bootsettings.Settings
+	for _, f := range list {
+		all = append(all, f.Settings)
+	}
+	return bootsettings.Merge(all...).Cmdline
+}
+
+// boot starts the image of an entry. It returns only with an error.
+func (s *session) boot(ctx context.Context, e *catalog.Entry) error {
+	s.say("starting %s", e.ID)
+	p, err := s.plan(ctx, e)
+	if err != nil {
+		return err
+	}
+	return s.execute(ctx, p)
+}
+
+// execute downloads and starts what p says. It returns only with an error.
+func (s *session) execute(ctx context.Context, p *plan) error {
+	man := p.img.Manifest()
+	s.say("%s %s: kernel %s of %s, initrd of %s", man.Name, man.Version, man.Kernel.Release, size(man.Kernel.Size), size(man.Initrd.Size))
+	if err := s.confirmDriver(ctx, p); err != nil {
+		return part("driver", err)
+	}
+	if err := checkMemory(p.img); err != nil {
+		return part("memory", err)
+	}
+	cmdline, err := boot.CommandLine(p.img, p.line, s.id)
+	if err != nil {
+		return part("command line", err)
+	}
+	files, err := s.fetch(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer files.Close()
+	if man.NoRoot() {
+		s.line.mark("kexec")
+	} else if err := s.handOver(ctx, p, files); err != nil {
+		return err
+	}
+	if err := s.loadFiles(files, cmdline); err != nil {
+		return err
+	}
+	return s.jump(p.id)
+}
+
+// checkMemory returns an error that wraps download.ErrMemory if this machine
+// has too little memory for an image.
+func checkMemory(img *catalog.Image) error {
+	mem, err := download.ReadMemory("/proc/iomem", "/proc/meminfo")
+	if err != nil {
+		return err
+	}
+	return mem.Check(img)
+}
