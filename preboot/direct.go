@@ -126,7 +126,7 @@ func (s *session) confirmUnverified(ctx context.Context, u imageurl.URL, img *ca
 // serveImage starts the image that the command line names, for as long as that
 // fails and nobody wants the menu. It returns when there is a menu to be had.
 func (s *session) serveImage(ctx context.Context) {
-	for pause := firstPause; ctx.Err() == nil; pause = min(2*pause, lastPause) {
+	for pause := firstPause; ctx.Err() == nil && s.set.Image != ""; pause = min(2*pause, lastPause) {
 		s.con.Scroll()
 		err := s.direct(ctx, s.set.Image)
 		if err == nil || ctx.Err() != nil {

@@ -33,9 +33,18 @@ func (s *session) change(what string, drop, options []string) error {
 	if err != nil {
 		return err
 	}
-	s.before = &saved{what, s.cmdline, s.set, s.prefer}
+	if s.before = nil; s.set.Store() || s.set.Image != "" {
+		s.before = &saved{what, s.cmdline, s.set, s.prefer}
+	}
 	s.cmdline, s.set = cmdline, set
-	s.say("%s changed: %s", what, strings.Join(options, " "))
+	var shown []string
+	for _, o := range options {
+		if proxy, ok := strings.CutPrefix(o, "http_proxy="); ok && proxy != "" {
+			o = "http_proxy=" + withoutPassword(proxy)
+		}
+		shown = append(shown, o)
+	}
+	s.say("%s changed: %s", what, strings.Join(shown, " "))
 	return nil
 }
 
@@ -264,9 +273,13 @@ func (s *session) chooseMirror(ctx context.Context) next {
 // count where nobody has said that.
 func (s *session) editStore(ctx context.Context) next {
 	const urlField, keyField = "url", "key"
-	fields := []form.Field{{ID: urlField, Label: "Base URL of the store", Above: true, Value: "http://", Max: 2000, Help: "Such as http://boot.example.com or https://mirror.example.com/inetboot."}}
+	value := "http://"
+	if len(s.set.URLs) > 0 {
+		value = s.set.URLs[0]
+	}
+	fields := []form.Field{{ID: urlField, Label: "Base URL of the store", Above: true, Value: value, Max: 2000, Help: "Such as http://boot.example.com or https://mirror.example.com/inetboot."}}
 	if s.set.Anchor == nil {
-		fields = append(fields, form.Field{ID: keyField, Label: "Key of the catalog's root", Above: true, Max: 2000, Help: "The publisher's public key, 64 hexadecimal digits; several with commas. `imagetool key` shows it."})
+		fields = append(fields, form.Field{ID: keyField, Label: "Key of the catalog's root", Above: true, Max: 2000, Help: "The publisher's public key, 64 hexadecimal digits; several with commas."})
 	}
 	f := form.New(form.Options{Title: "InetBoot: the store", Fields: fields, Submit: "Use this store"})
 	ok := fill(ctx, s.con, f, func() (string, error) {

@@ -17,6 +17,7 @@ import (
 
 // How long the network is waited for where the cache has a menu, too.
 const (
+	hintPatience    = 6 * time.Second  // until it is said what a person can do
 	cablePatience   = 8 * time.Second  // while no link has a carrier
 	networkPatience = 45 * time.Second // altogether; spanning tree and DHCP may take 40
 	searchPatience  = 10 * time.Second // for the end of the search for the cache
@@ -127,27 +128,33 @@ func (s *session) tryNetwork(ctx context.Context) error {
 	return err
 }
 
-// hurry ends the attempt when the cache's menu is the better choice.
+// hurry ends the attempt when a person presses Escape, or the cache's menu is
+// the better choice.
 func (s *session) hurry(ctx context.Context, end context.CancelCauseFunc) {
 	begin := time.Now()
 	tick := time.NewTicker(500 * time.Millisecond)
 	defer tick.Stop()
-	var keys <-chan console.Key // nil until the cache has a menu
+	said, menu := false, false
 	for {
 		select {
-		case k := <-keys:
+		case k := <-s.con.Keys():
 			if k == console.Escape {
 				end(errSkipped)
 			}
 		case <-tick.C:
+			took := time.Since(begin)
 			if set := s.readCached(ctx); set == nil || set.Snapshot() == nil {
+				if !said && took >= hintPatience {
+					said = true
+					s.report("still waiting for the network (Esc: do not wait, change its settings)")
+				}
 				continue
 			}
-			if keys == nil {
-				keys = s.con.Keys()
+			if !menu {
+				menu = true
 				s.report("there is a menu in the cache (Esc: do not wait for the network)")
 			}
-			switch took := time.Since(begin); {
+			switch {
 			case took >= cablePatience && !s.net.Carrier():
 				end(errNoCable)
 			case took >= networkPatience:

@@ -89,6 +89,8 @@ func control(c byte) Key {
 		return End
 	case 'D' - '@':
 		return Delete
+	case 'C' - '@':
+		return Escape
 	case 'I' - '@':
 		return Tab
 	case 'U' - '@':

@@ -121,6 +121,37 @@ func TestPainter(t *testing.T) {
 	step(p.scroll([]string{"lines again"}, ""), "lines again")
 }
 
+// While somebody types, the terminal's cursor is where the text goes, and no
+// more than what is new is sent.
+func TestPainterCursor(t *testing.T) {
+	p := painter{size: standard()}
+	var v vt
+	v.write(t, p.draw(Screen{{Text: "title"}, {Text: " > Name  ab", Bold: true, Cursor: 12}, {Text: "end"}}))
+	if v.row != 1 || v.col != 11 {
+		t.Errorf("the cursor is at %d,%d; want 1,11", v.row, v.col)
+	}
+	out := p.draw(Screen{{Text: "title"}, {Text: " > Name  abc", Bold: true, Cursor: 13}, {Text: "end"}})
+	v.write(t, out)
+	if v.row != 1 || v.col != 12 || v.text()[1] != " > Name  abc" {
+		t.Errorf("the cursor is at %d,%d in %q; want 1,12", v.row, v.col, v.text())
+	}
+	if len(out) > 50 {
+		t.Errorf("typing a letter sends %d bytes: %q", len(out), out)
+	}
+	out = p.draw(Screen{{Text: "title"}, {Text: " > Name  abc", Bold: true, Cursor: 10}, {Text: "end"}})
+	v.write(t, out)
+	if v.col != 9 || len(out) > 16 {
+		t.Errorf("moving the cursor to column %d sends %q", v.col, out)
+	}
+	if out = p.draw(Screen{{Text: "title"}, {Text: "   Name  abc"}, {Text: "end"}}); !strings.HasPrefix(out, "\x1b[?25l") {
+		t.Errorf("the cursor stays: %q", out)
+	}
+	v.write(t, out)
+	if diff := cmp.Diff([]string{"title", "   Name  abc", "end"}, v.text()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
 func TestWrap(t *testing.T) {
 	for _, tt := range []struct {
 		in   string

@@ -3,6 +3,7 @@ package console
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -21,9 +22,8 @@ type pipe struct {
 	got strings.Builder
 }
 
-func attach(t *testing.T, s *Set, name string) *pipe {
-	t.Helper()
-	ours, theirs := net.Pipe()
+// person returns somebody at a terminal, who reads all that is shown.
+func person(theirs net.Conn) *pipe {
 	p := &pipe{Conn: theirs}
 	go func() {
 		b := make([]byte, 1024)
@@ -37,6 +37,13 @@ func attach(t *testing.T, s *Set, name string) *pipe {
 			}
 		}
 	}()
+	return p
+}
+
+func attach(t *testing.T, s *Set, name string) *pipe {
+	t.Helper()
+	ours, theirs := net.Pipe()
+	p := person(theirs)
 	s.Add(name, ours, Size{}, func() {})
 	t.Cleanup(func() { theirs.Close() })
 	return p
@@ -147,6 +154,44 @@ func TestRedrawRepaints(t *testing.T) {
 	flushed(t, s)
 	if n := strings.Count(p.text(), "the menu"); n != 2 {
 		t.Errorf("the menu was painted %d times; want 2: %q", n, p.text())
+	}
+}
+
+// Each terminal gets a screen of its size; one that comes later and has another
+// size shows the standard one until the next is drawn.
+func TestSizes(t *testing.T) {
+	s := New()
+	defer s.Close()
+	view := func(size Size) Screen { return Screen{{Text: fmt.Sprintf("%d by %d", size.Columns, size.Rows)}} }
+	add := func(name string, size Size) *pipe {
+		ours, theirs := net.Pipe()
+		p := person(theirs)
+		s.Add(name, ours, size, func() {})
+		t.Cleanup(func() { theirs.Close() })
+		return p
+	}
+	serial, screen := add("serial", Size{}), add("screen", Size{240, 67})
+	s.Draw(view)
+	flushed(t, s)
+	late := add("late", Size{5, 2})
+	flushed(t, s)
+	expect := func(p *pipe, want string) {
+		t.Helper()
+		for deadline := time.Now().Add(10 * time.Second); !strings.Contains(p.text(), want); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("a terminal shows %q; want %q", p.text(), want)
+			}
+		}
+	}
+	expect(serial, "80 by 24")
+	expect(screen, "240 by 67")
+	expect(late, "80 by 24")
+	s.Draw(view)
+	flushed(t, s)
+	expect(late, "20 by 8") // no screen is smaller
+	s.Print("a line")
+	if got := s.Lines(); len(got) != 1 || got[0] != "a line" {
+		t.Errorf("Lines = %q", got)
 	}
 }
 

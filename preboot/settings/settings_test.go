@@ -76,6 +76,8 @@ func TestRead(t *testing.T) {
 				}}, nil},
 		{"network of the site", "inetboot.key=" + hex1, network, nil, &Settings{URLs: network.URLs, Anchor: keys, Network: network.Network}, nil},
 		{"DHCP beats the site's addresses", "inetboot.key=" + hex1 + " ip=dhcp vlan=", network, nil, &Settings{URLs: network.URLs, Anchor: keys, PassAlone: []string{"ip=dhcp", "vlan="}, Network: netconf.Setup{MTU: 1300}}, nil},
+		{"image by URL, without a store", "httpfuse=http://h/files/" + hex1, nil, nil, &Settings{Image: "http://h/files/" + hex1}, nil},
+		{"bad URL of an image", "httpfuse=ftp://h/x", nil, nil, nil, ErrInvalid},
 		{"no DHCP", "inetboot.url=http://x inetboot.key=" + hex1 + " nodhcp", nil, nil, &Settings{URLs: []string{"http://x"}, Anchor: keys, PassAlone: []string{"nodhcp"}, Network: netconf.Setup{NoDHCP: true}}, nil},
 		{"no log", "inetboot.url=http://x inetboot.key=" + hex1 + " inetboot.syslog=", nil, nil, &Settings{URLs: []string{"http://x"}, Anchor: keys, Syslog: &syslog.Receiver{}}, nil},
 		{"bad log", "inetboot.syslog=log:514", nil, nil, nil, ErrInvalid},
@@ -127,10 +129,11 @@ func FuzzRead(f *testing.F) {
 	f.Add("inetboot.url=http://x inetboot.key=" + hex1 + ` a="b c" http_proxy=http://p`)
 	f.Add(`inetboot.url="http://a,http://b" nameserver=1.1.1.1,::1 inetboot.timeout=-1`)
 	f.Add("ip=192.0.2.5::192.0.2.1:24:pc7::off:192.0.2.2 ip=[2001:db8::5] vlan=5:eth1 inetboot.mtu=1400 inetboot.ntp=a nodhcp")
+	f.Add("httpfuse=http://h/x#sha256=" + hex1)
 	f.Add("\"\t =\" = inetboot.=")
 	f.Fuzz(func(t *testing.T, line string) {
 		s, err := Read(line, fstest.MapFS{})
-		if err == nil && (len(s.URLs) == 0 || s.Anchor == nil) {
+		if err == nil && !s.Store() && s.Image == "" {
 			t.Errorf("Read(%q) = %+v without error", line, s)
 		}
 		for _, p := range s.Pass {
