@@ -187,6 +187,7 @@ func (s *session) readSettings(ctx context.Context) error {
 // ask shows a small menu of the machine's own and carries out what ends the
 // machine. It returns for everything else.
 func (s *session) ask(ctx context.Context, o menu.Options) menu.Event {
+	o.Enter = "choose"
 	m := menu.New(o)
 	for {
 		ev := choose(ctx, s.con, m)

@@ -446,7 +446,7 @@ func TestRefusals(t *testing.T) {
 		vm.ExpectT(t, patience, f.want)
 		vm.ExpectT(t, patience, `(?s)Tried with: eth0, address 10\.0\.2\.15/24.{0,60}by\s+DHCP\s+from\s+10\.0\.2\.2;\s+mirrors\s+http://10\.0\.2\.2`)
 		vm.ExpectT(t, patience, `> +1  Try again`)
-		vm.ExpectT(t, patience, `Enter: start`)
+		vm.ExpectT(t, patience, `Enter: choose`)
 		undo()
 	}
 	vm.SendT(t, "\x1b") // back to the menu
@@ -458,7 +458,7 @@ func TestRefusals(t *testing.T) {
 	vm.SendT(t, "\x12")
 	vm.ExpectT(t, patience, `inetboot: refused: catalog: the catalog.s timestamp expired at .* \(this machine's clock says .*\)`)
 	vm.ExpectT(t, patience, `> +1  Try again`)
-	vm.ExpectT(t, patience, `Enter: start`)
+	vm.ExpectT(t, patience, `Enter: choose`)
 	vm.SendT(t, "\x1b")
 	vm.ExpectT(t, patience, `> +1  Tiny Linux 1`)
 	b.put(storepath.Timestamp, unchanged)
@@ -474,7 +474,7 @@ func TestUnknownKey(t *testing.T) {
 	vm := b.start(t, b.site(), vmtest.Config{Name: "key"})
 	vm.ExpectT(t, patience, `inetboot: refused: catalog: the catalog.s timestamp is not signed by a trusted key: signed by [0-9a-f]{12}, trusted is [0-9a-f]{12}`)
 	vm.ExpectT(t, patience, `> +1  Try again`)
-	vm.ExpectT(t, patience, `Enter: start`)
+	vm.ExpectT(t, patience, `Enter: choose`)
 	vm.SendT(t, "switch off\r") // searched for, and found
 	ended(t, vm, "guest-shutdown")
 }
@@ -499,7 +499,7 @@ func TestTooLittleMemory(t *testing.T) {
 	vm.SendT(t, "\r")
 	vm.ExpectT(t, patience, `inetboot: failed: memory: not enough memory: starting tiny 1 takes \d+ MB .* \d+ MB are missing`)
 	vm.ExpectT(t, patience, `> +1  Try again`)
-	vm.ExpectT(t, patience, `Enter: start`)
+	vm.ExpectT(t, patience, `Enter: choose`)
 	vm.SendT(t, "restart\r")
 	ended(t, vm, "guest-reset")
 }

@@ -124,7 +124,7 @@ func TestRefusal(t *testing.T) {
 				s.write(t, tt.path, good)
 			}
 			// What can be done is offered; the menu is drawn again and still works.
-			vm.ExpectT(t, 30, `(?s)Try again.*Enter: start`)
+			vm.ExpectT(t, 30, `(?s)Try again.*Enter: choose`)
 			vm.SendT(t, "\x1b")
 			vm.ExpectT(t, 30, `(?s)Switch off.*Enter: start`)
 			vm.SendT(t, "\x12")

@@ -28,7 +28,7 @@ func Rule(width, more int, where, tail string) Line {
 // dots if there is more.
 func Block(s Screen, text string, rows, width int) Screen {
 	lines := Wrap(text, width-2)
-	if len(lines) > rows {
+	if len(lines) > rows && rows > 0 {
 		lines = lines[:rows]
 		lines[rows-1] = Clip(lines[rows-1], width-5) + " .."
 	}

@@ -25,6 +25,7 @@ type Options struct {
 	Heads   []string // what the items' Facts are about
 	Default string   // id of the item to stand on, and to choose when the time is over
 	Timeout int      // seconds until Default is chosen: 0 at once, below 0 never
+	Enter   string   // what the key Enter does; "": start
 	Reload  bool     // offer Control-R
 	More    string   // what the key Tab leads to; "": nowhere
 	Back    bool     // Escape leaves the outermost menu

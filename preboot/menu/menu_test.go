@@ -84,6 +84,8 @@ var (
 	heads    = []string{"version", "to load", "memory", "cached"}
 )
 
+const longText = "refused: kernel: it has SHA-256 123456789abc there, but the catalog says abcdef123456 (http://boot.example.com); unavailable: connection refused (http://mirror.example.com)\nTried with: eth0"
+
 func TestScreens(t *testing.T) {
 	for _, tt := range []struct {
 		name string
@@ -106,13 +108,16 @@ func TestScreens(t *testing.T) {
 		{"facts-tiny", Options{Heads: heads, Reload: true, More: "more", Default: "debian", Timeout: 99}, "", console.Size{Columns: 20, Rows: 8}},
 		{"facts-wide", Options{Heads: heads, Reload: true, More: "more"}, "2$v", console.Size{Columns: 480, Rows: 135}},
 		{"search", Options{Heads: heads, More: "more"}, "Ver 2", standard},
+		{"text", Options{Text: longText, Back: true, Enter: "choose", Default: "debian", Timeout: 30}, "", standard},
+		{"text-narrow", Options{Text: longText, Back: true}, "v", console.Size{Columns: 40, Rows: 14}},
+		{"text-tiny", Options{Text: longText, Back: true}, "vv", console.Size{Columns: 20, Rows: 8}},
 		{"search-nothing", Options{}, "nothing", standard},
 	} {
 		tt.o.Title, tt.o.Items = "Example Ltd.", tree()
 		m := New(tt.o)
 		play(m, tt.keys)
 		s := m.Screen(tt.size)
-		check(t, tt.name, s, tt.size)
+		check(t, tt.name, s, tt.size, tt.o.Text != "")
 		file := filepath.Join("testdata", tt.name+".txt")
 		if *update {
 			if err := os.WriteFile(file, []byte(text(s)), 0o644); err != nil {
@@ -130,9 +135,9 @@ func TestScreens(t *testing.T) {
 }
 
 // check fails if a screen does not fit on its terminal.
-func check(t *testing.T, name string, s console.Screen, size console.Size) {
+func check(t *testing.T, name string, s console.Screen, size console.Size, shorter bool) {
 	t.Helper()
-	if len(s) > size.Rows || size == standard && len(s) != size.Rows {
+	if len(s) > size.Rows || size == standard && !shorter && len(s) != size.Rows {
 		t.Errorf("%s: %d lines for %d", name, len(s), size.Rows)
 	}
 	for i, l := range s {
@@ -287,11 +292,12 @@ func TestFewLinesChange(t *testing.T) {
 }
 
 func FuzzModel(f *testing.F) {
-	f.Add("v$vv12$<^!.....", 3, 80, 24)
-	f.Add("ver 2~~|{}$<<", -1, 20, 8)
-	f.Fuzz(func(t *testing.T, keys string, timeout, columns, rows int) {
+	f.Add("v$vv12$<^!.....", "", 3, 80, 24)
+	f.Add("ver 2~~|{}$<<", longText, -1, 20, 8)
+	f.Add("v", longText, -1, 40, 14)
+	f.Fuzz(func(t *testing.T, keys, about string, timeout, columns, rows int) {
 		size := console.Size{Columns: min(max(columns, 20), 500), Rows: min(max(rows, 8), 200)}
-		m := New(Options{Title: "T", Items: tree(), Heads: heads, Default: "m3", Timeout: timeout, Reload: true, More: "more", Back: true})
+		m := New(Options{Title: "T", Text: about, Items: tree(), Heads: heads, Default: "m3", Timeout: timeout, Reload: true, More: "more", Back: true})
 		for _, k := range keys {
 			play(m, string(k))
 			s := m.Screen(size)

@@ -1,6 +1,7 @@
 package menu
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -115,7 +116,7 @@ func (m *Model) facts(it *Item) string {
 
 // keys says which keys there are, as many as fit.
 func (m *Model) keys(width int) console.Line {
-	hints := []string{"Enter: start"}
+	hints := []string{"Enter: " + cmp.Or(m.o.Enter, "start")}
 	if m.found != nil || len(m.path) > 1 || m.o.Back {
 		hints = append(hints, "Esc: back")
 	}
