@@ -53,6 +53,15 @@ func (s *session) undo() {
 	b := s.before
 	s.before, s.cmdline, s.set, s.prefer = nil, b.cmdline, b.set, b.prefer
 	s.say("%s as before", b.what)
+	s.resetNetwork()
+}
+
+// resetNetwork takes the links down, so that nothing stays of what they were
+// used for: addresses, routes, tagged links.
+func (s *session) resetNetwork() {
+	if err := s.net.Down(); err != nil {
+		s.say("%v", err)
+	}
 }
 
 // Ids of the network form's fields, and of its choices.
@@ -86,6 +95,7 @@ func (s *session) editNetwork(ctx context.Context) next {
 	if !ok {
 		return stay
 	}
+	s.resetNetwork()
 	return reconnect
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/inetboot/inetboot/internal/mirror"
 	"github.com/inetboot/inetboot/preboot/cache"
 	"github.com/inetboot/inetboot/preboot/console"
+	"github.com/inetboot/inetboot/preboot/network"
 )
 
 // How long the network is waited for where the cache has a menu, too.
@@ -120,9 +121,18 @@ func (s *session) tryNetwork(ctx context.Context) error {
 	watching.Go(func() { s.hurry(attempt, cancel) })
 	defer watching.Wait()
 	s.net.Use(s.set.Network)
-	err := s.net.Connect(attempt, s.openStore)
+	var last error // from a store
+	err := s.net.Connect(attempt, func(ctx context.Context, c *network.Config) error {
+		err := s.openStore(ctx, c)
+		if err != nil && ctx.Err() == nil {
+			last = err
+		}
+		return err
+	})
 	if cause := context.Cause(attempt); err != nil && cause != nil {
-		err = cause
+		if err = cause; cause == errSkipped {
+			err = errors.Join(cause, last)
+		}
 	}
 	cancel(nil)
 	return err

@@ -302,9 +302,9 @@ func (s *session) start(ctx context.Context, e *catalog.Entry) error {
 	}
 	switch e.Action {
 	case catalog.ActionReboot:
-		return part(e.ID, endMachine(s.con, rebootID))
+		return part(e.ID, s.end(rebootID))
 	case catalog.ActionPowerOff:
-		return part(e.ID, endMachine(s.con, powerOffID))
+		return part(e.ID, s.end(powerOffID))
 	case catalog.ActionLocalDisk:
 		return s.localDisk(ctx)
 	}

@@ -39,7 +39,8 @@ type session struct {
 	net    *network.Network
 	line   *timeline
 	syslog *syslog.Sender
-	id     string // of this boot
+	id     string                // of this boot
+	end    func(id string) error // restarts the machine or switches it off; returns only if that fails
 	store  *store
 
 	cache  *cache.Search // nil: no cache is wanted
@@ -83,6 +84,7 @@ func runSession(ctx context.Context) error {
 	}
 	s := &session{con: console.New(), line: newTimeline(), id: fmt.Sprintf("%x", id)}
 	s.syslog = syslog.New(s.id)
+	s.end = func(id string) error { return endMachine(s.con, id) }
 	defer s.syslog.Close()
 	s.line.mark("init")
 	s.con.Attach(ctx)
@@ -105,6 +107,12 @@ func runSession(ctx context.Context) error {
 		ResolvConf: "/etc/resolv.conf",
 		Hardware:   func() string { return system.Adapters("/sys/bus") },
 	})
+	return s.run(ctx)
+}
+
+// run looks for what is to be started and starts it. It returns only if ctx has
+// ended.
+func (s *session) run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		if s.set.Image != "" {
 			s.serveImage(ctx)
@@ -195,7 +203,7 @@ func (s *session) ask(ctx context.Context, o menu.Options) menu.Event {
 			s.con.Scroll()
 			return ev
 		}
-		if err := endMachine(s.con, ev.Picked.ID); err != nil {
+		if err := s.end(ev.Picked.ID); err != nil {
 			m.Status("inetboot: failed: " + err.Error())
 		}
 	}

@@ -188,7 +188,7 @@ func (s *session) tool(ctx context.Context, id string) (next, error) {
 		s.con.Scroll()
 		return stay, s.localDisk(ctx)
 	case rebootID, powerOffID:
-		return stay, part(id, endMachine(s.con, id))
+		return stay, part(id, s.end(id))
 	}
 	return stay, nil
 }
