@@ -8,8 +8,7 @@ import (
 	"github.com/inetboot/inetboot/internal/vmtest"
 )
 
-// TestFullMedium gets the menu over a card that the small medium has no driver
-// for, and boots over it.
+// TestFullMedium boots over a card that the small medium has no driver for.
 // `make full-test` builds what it boots.
 func TestFullMedium(t *testing.T) {
 	full := os.Getenv("INETBOOT_FULL")
@@ -21,34 +20,13 @@ func TestFullMedium(t *testing.T) {
 	if err := bed.Imagetool(t.Context(), "media", "--iso", full, "--url", bed.GuestURL, "--timeout=-1", "-o", iso); err != nil {
 		t.Fatal(err)
 	}
-	for _, tt := range []struct {
-		name     string
-		firmware vmtest.Firmware
-		usb      bool
-		login    bool
-	}{
-		{"BIOS CD", vmtest.BIOS, false, true},
-		{"UEFI USB", vmtest.UEFI, true, false},
-	} {
-		t.Run(tt.name, func(t *testing.T) {
-			c := vmtest.Config{Firmware: tt.firmware, Memory: 1024, VGA: true, NoReboot: true, NICs: []vmtest.NIC{{Model: "tulip"}}}
-			if tt.usb {
-				c.USB = iso
-			} else {
-				c.CD = iso
-			}
-			vm := vmtest.StartT(t, c)
-			vm.ExpectT(t, 180, `inetboot: menu ready`)
-			t.Logf("menu after %.1f s", vm.Uptime().Seconds())
-			if !tt.login {
-				return
-			}
-			vm.SendT(t, "1\r")
-			vm.ExpectT(t, 60, `inetboot: starting debian-12`)
-			sh := login(t, vm, 400)
-			if got := sh.run(t, 30, "basename $(readlink -f /sys/class/net/e*/device/driver)"); got != "tulip" {
-				t.Errorf("the network's driver is %q; want tulip", got)
-			}
-		})
+	vm := vmtest.StartT(t, vmtest.Config{Firmware: vmtest.BIOS, CD: iso, Memory: 1024, VGA: true, NoReboot: true, NICs: []vmtest.NIC{{Model: "tulip"}}})
+	vm.ExpectT(t, 180, `inetboot: menu ready`)
+	t.Logf("menu after %.1f s", vm.Uptime().Seconds())
+	vm.SendT(t, "1\r")
+	vm.ExpectT(t, 60, `inetboot: starting debian-12`)
+	sh := login(t, vm, 400)
+	if got := sh.run(t, 30, "basename $(readlink -f /sys/class/net/e*/device/driver)"); got != "tulip" {
+		t.Errorf("the network's driver is %q; want tulip", got)
 	}
 }
