@@ -206,6 +206,79 @@ func TestManifestsWithFeatures(t *testing.T) {
 	}
 }
 
+func TestCombine(t *testing.T) {
+	alone := func(m *catalog.Manifest) {
+		m.Requires, m.Root, m.Needs.Memory = []string{catalog.FeatureNoRoot}, catalog.Root{}, 1<<30
+	}
+	repo := catalogtest.New(t, catalogtest.Options{})
+	targets := make(map[string][]byte)
+	for name, change := range map[string]func(*catalog.Manifest){
+		"rooted": func(*catalog.Manifest) {}, "alone": alone, "xen": hypervised,
+		"kernel": func(m *catalog.Manifest) { alone(m); m.Initrd = digest.Blob{} },
+	} {
+		m := manifest()
+		change(m)
+		m.Name = name
+		data, err := m.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		targets[catalog.ManifestName(name, m.Version, m.Arch)] = data
+	}
+	repo.Publish(t, targets)
+	c := repo.Open(t)
+	image := func(name string) *catalog.Image {
+		if name == "" {
+			return nil
+		}
+		m := manifest()
+		img, err := c.Image(t.Context(), catalog.ManifestName(name, m.Version, m.Arch))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return img
+	}
+	for _, tt := range []struct {
+		kernel, initrd, err string
+		memory              int64
+	}{
+		{"rooted", "", "", 0}, {"rooted", "alone", "", 1 << 30}, {"alone", "", "", 1 << 30}, {"kernel", "alone", "", 1 << 30},
+		{"alone", "rooted", "mounts the image's root", 0}, {"alone", "kernel", "has no initrd", 0}, {"xen", "", "below a hypervisor", 0},
+	} {
+		got, err := catalog.Combine(image(tt.kernel), image(tt.initrd))
+		if tt.err != "" {
+			if err == nil || !strings.Contains(err.Error(), tt.err) {
+				t.Errorf("Combine(%s, %s) = %v; want %q", tt.kernel, tt.initrd, err, tt.err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("Combine(%s, %s): %v", tt.kernel, tt.initrd, err)
+			continue
+		}
+		m := got.Manifest()
+		want := digest.Blob{}
+		if tt.initrd != "" {
+			want = image(tt.initrd).Manifest().Initrd
+		}
+		if m.Initrd != want || m.Kernel != image(tt.kernel).Manifest().Kernel || !m.NoRoot() || m.Cmdline != "" || m.Needs.Memory != tt.memory {
+			t.Errorf("Combine(%s, %s) = %+v", tt.kernel, tt.initrd, m)
+		}
+	}
+
+	// Any target can be read as it is, up to a size.
+	name := catalog.ManifestName("alone", manifest().Version, manifest().Arch)
+	if got, err := c.File(t.Context(), name, int64(len(targets[name]))); err != nil || !bytes.Equal(got, targets[name]) {
+		t.Errorf("File = %d bytes, %v; want the manifest", len(got), err)
+	}
+	if _, err := c.File(t.Context(), name, int64(len(targets[name]))-1); !errors.Is(err, catalog.ErrFormat) {
+		t.Errorf("File with a smaller limit = %v; want ErrFormat", err)
+	}
+	if _, err := c.File(t.Context(), "scripts/none", 10); !errors.Is(err, catalog.ErrNotFound) {
+		t.Errorf("File of none = %v; want ErrNotFound", err)
+	}
+}
+
 // Key ids are those of TUF, so that other tools know the keys, too.
 func TestKeyID(t *testing.T) {
 	const canonical = `{"keytype":"ed25519","keyval":{"public":"8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c"},"scheme":"ed25519"}`

@@ -56,7 +56,7 @@ func (s *session) fetch(ctx context.Context, p *plan) (*download.Files, error) {
 	}()
 	begin := time.Now()
 	before := p.source.Cached()
-	files, err := download.Fetch(ctx, p.source, p.img, func(n download.Sizes) { now.Store(&n) }, s.markFile)
+	files, err := download.Fetch(ctx, p.source, p.img, func(n download.Sizes) { now.Store(&n) }, s.markFile, p.more...)
 	cancel(nil)
 	<-shown
 	s.con.Progress("")
@@ -165,17 +165,15 @@ func newHandoff(img *catalog.Image, id string, stages []handoff.Stage) *handoff.
 
 // keep returns what a cache has to have of the store, besides blocks, to start
 // the entry again without a network, and those of the files that the target
-// cannot get as easily itself: the catalog's metadata, menu, manifest and
-// settings, as they were verified.
-func (st *store) keep(ctx context.Context, e *catalog.Entry, img *catalog.Image, settings []catalog.SettingsFile) ([]handoff.StoreFile, map[string][]byte) {
+// cannot get as easily itself: the catalog's metadata, the targets of these
+// names and settings, as they were verified.
+func (st *store) keep(ctx context.Context, names []string, img *catalog.Image, settings []catalog.SettingsFile) ([]handoff.StoreFile, map[string][]byte) {
 	var list []handoff.StoreFile
 	files := make(map[string][]byte)
-	// Of publishers' menus the one that the entry is in: others are no reason
-	// for which it could not be started.
-	for _, name := range []string{catalog.MenuName, catalog.MirrorsName, e.From, e.Image} {
+	for _, name := range names {
 		b, err := st.catalog.Blob(ctx, name)
 		if err != nil {
-			continue // there need be no mirrors, and no publisher's menu
+			continue // not all need exist
 		}
 		path := storepath.Target(name, b.SHA256)
 		if data := st.source.Kept(path); data != nil {

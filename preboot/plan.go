@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/internal/bootscript"
 	"github.com/inetboot/inetboot/internal/bootsettings"
 	"github.com/inetboot/inetboot/internal/handoff"
 	"github.com/inetboot/inetboot/preboot/boot"
@@ -19,6 +20,7 @@ type plan struct {
 	id       string // for messages
 	entry    string // the menu's entry; "": it is in no menu
 	img      *catalog.Image
+	more     []*catalog.Image // whose initrds follow
 	settings []catalog.SettingsFile
 	source   *cache.Source
 	proxy    string // that leads to the store; "": none
@@ -61,7 +63,13 @@ func (s *session) plan(ctx context.Context, e *catalog.Entry) (*plan, error) {
 		return st.client.URLs()
 	}
 	p.keep = func(ctx context.Context) ([]handoff.StoreFile, map[string][]byte) {
-		return st.keep(ctx, e, img, p.settings)
+		// Of publishers' menus the one that the entry is in: others are no reason
+		// for which it could not be started.
+		names := []string{catalog.MenuName, catalog.MirrorsName, e.From, e.Image}
+		if sc := s.set.Script; sc != nil {
+			names = append(names, bootscript.Prefix+sc.Name)
+		}
+		return st.keep(ctx, names, img, p.settings)
 	}
 	return p, nil
 }
@@ -114,7 +122,7 @@ func (s *session) execute(ctx context.Context, p *plan) error {
 	if err := s.confirmDriver(ctx, p); err != nil {
 		return part("driver", err)
 	}
-	if err := checkMemory(p.img); err != nil {
+	if err := checkMemory(p.img, p.more...); err != nil {
 		return part("memory", err)
 	}
 	cmdline, err := boot.CommandLine(p.img, p.line, s.id)
@@ -139,10 +147,10 @@ func (s *session) execute(ctx context.Context, p *plan) error {
 
 // checkMemory returns an error that wraps download.ErrMemory if this machine
 // has too little memory for an image.
-func checkMemory(img *catalog.Image) error {
+func checkMemory(img *catalog.Image, more ...*catalog.Image) error {
 	mem, err := download.ReadMemory("/proc/iomem", "/proc/meminfo")
 	if err != nil {
 		return err
 	}
-	return mem.Check(img)
+	return mem.Check(img, more...)
 }

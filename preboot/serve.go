@@ -24,7 +24,11 @@ func (s *session) serve(ctx context.Context) {
 		m.Status("inetboot: " + text)
 		return m
 	}
-	m := show(s.defaults(), s.ready())
+	text := s.runScript(ctx)
+	if ctx.Err() != nil {
+		return
+	}
+	m := show(s.defaults(), text)
 	for ctx.Err() == nil && s.store != nil && (s.store.offline != "" || s.net.Config() != nil) {
 		offline := s.store.offline != ""
 		ev := s.choose(ctx, m)

@@ -52,6 +52,7 @@ type session struct {
 	before  *saved // what was before the last change; nil: nothing was changed
 	prefer  string // the mirror that a person wants; "": the nearest
 
+	scripted   bool // the script has run
 	cacheShown bool // the menu knows what has become of the search for the cache
 }
 

@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"maps"
 	"math/big"
 	"net"
 	"net/http"
@@ -95,7 +96,8 @@ type publisher struct {
 	key byte   // the first one that signs
 	url string // for the guest
 
-	missing []string // drivers that the image lacks
+	missing []string          // drivers that the image lacks
+	targets map[string][]byte // that the catalog lists, too
 
 	mu    sync.Mutex
 	files map[string][]byte
@@ -199,8 +201,16 @@ func (p *publisher) publish(t *testing.T, version uint64, expires time.Time, ker
 		t.Fatal(err)
 	}
 	repo := catalogtest.New(t, catalogtest.Options{Key: p.key, Now: expires.Add(-time.Hour), Lifetime: time.Hour})
+	targets := maps.Clone(p.targets)
+	if targets == nil {
+		targets = make(map[string][]byte)
+	}
+	targets[catalog.MenuName], targets[name] = menuFile, manifest
 	for repo.Open(t).Version() < version {
-		repo.Publish(t, map[string][]byte{catalog.MenuName: menuFile, name: manifest})
+		repo.Publish(t, targets)
+	}
+	for name, data := range p.targets {
+		p.put(storepath.Target(name, digest.Of(data)), data)
 	}
 	where := paths{
 		kernel: storepath.File(digest.Of(kernel)), initrd: storepath.File(digest.Of(initrd)), index: storepath.Index(digest.Of(index)),

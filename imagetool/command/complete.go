@@ -22,7 +22,7 @@ type candidates func(ctx context.Context, w *where, args []string) []string
 // scripts that imagetool completion writes. What is not said here is no file
 // either: shells offer files for arguments by themselves, where none are meant.
 func (a *app) complete(root *cobra.Command) {
-	files := map[string]bool{"push": true, "trace add": true, "key sign": true, "sign": true, "key pending": true, "mirror": true, "mount": true}
+	files := map[string]bool{"push": true, "trace add": true, "key sign": true, "sign": true, "key pending": true, "mirror": true, "mount": true, "script add": true}
 	known := map[string]candidates{
 		"key passphrase": first(a.keyNames),
 		"key export":     first(a.keyNames),

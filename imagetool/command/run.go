@@ -68,7 +68,7 @@ catalog with the menu that people see.
 	c.PersistentFlags().BoolVar(&a.json, "json", false, "write results as JSON to standard output")
 	c.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	c.AddCommand(a.initCommand(), a.pushCommand(), a.lsCommand(), a.menuCommand(), a.showCommand(), a.pullCommand(), a.diffCommand(), a.mountCommand(), a.rmCommand(), a.gcCommand(), a.verifyCommand(), a.mirrorCommand(), a.refreshCommand(), a.keyCommand(), a.publisherCommand(), a.signCommand(), a.mirrorsCommand(), a.mediaCommand(), a.traceCommand())
-	c.AddCommand(a.settingsCommand())
+	c.AddCommand(a.settingsCommand(), a.scriptCommand())
 	a.complete(c)
 	return c
 }

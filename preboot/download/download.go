@@ -72,7 +72,8 @@ func (s Sizes) Total() int64 { return s.KernelTotal + s.InitrdTotal + s.IndexTot
 // Fetch downloads what the image needs, all of it at the same time, and
 // compares every hash. done, unless nil, is told when "kernel", "initrd"
 // and "index NAME" are complete. The first failure ends the rest and is returned as *Error.
-func Fetch(ctx context.Context, src Source, img *catalog.Image, progress Progress, done func(string)) (_ *Files, err error) {
+// The initrds of more follow the image's own in the same file.
+func Fetch(ctx context.Context, src Source, img *catalog.Image, progress Progress, done func(string), more ...*catalog.Image) (_ *Files, err error) {
 	man := img.Manifest()
 	files := &Files{Indexes: make([][]byte, len(man.Root.Files))}
 	defer func() {
@@ -81,8 +82,12 @@ func Fetch(ctx context.Context, src Source, img *catalog.Image, progress Progres
 		}
 	}()
 	var kernel, initrd atomic.Int64
+	extra := make([]atomic.Int64, len(more))
 	index := make([]atomic.Int64, len(man.Root.Files))
 	total := Sizes{KernelTotal: man.Kernel.Size, InitrdTotal: man.Initrd.Size}
+	for _, m := range more {
+		total.InitrdTotal += m.Manifest().Initrd.Size
+	}
 	for _, f := range man.Root.Files {
 		if f.Index.Size > maxIndex {
 			return nil, &Error{What: "index " + f.Name, Err: fmt.Errorf("%w: it has %d bytes, at most %d are allowed", catalog.ErrFormat, f.Index.Size, int64(maxIndex))}
@@ -97,6 +102,9 @@ func Fetch(ctx context.Context, src Source, img *catalog.Image, progress Progres
 			}
 			s := total
 			s.Kernel, s.Initrd = kernel.Load(), initrd.Load()
+			for i := range extra {
+				s.Initrd += extra[i].Load()
+			}
 			for i := range index {
 				s.Index += index[i].Load()
 			}
@@ -106,7 +114,7 @@ func Fetch(ctx context.Context, src Source, img *catalog.Image, progress Progres
 	if files.Kernel, err = newFile("kernel"); err != nil {
 		return nil, err
 	}
-	if man.Initrd.Size > 0 {
+	if total.InitrdTotal > 0 {
 		if files.Initrd, err = newFile("initrd"); err != nil {
 			return nil, err
 		}
@@ -125,8 +133,15 @@ func Fetch(ctx context.Context, src Source, img *catalog.Image, progress Progres
 		})
 	}
 	get("kernel", storepath.File(man.Kernel.SHA256), man.Kernel.Blob, files.Kernel, &kernel)
-	if files.Initrd != nil {
+	if man.Initrd.Size > 0 {
 		get("initrd", storepath.File(man.Initrd.SHA256), man.Initrd, files.Initrd, &initrd)
+	}
+	at := man.Initrd.Size
+	for i, m := range more {
+		at = aligned(at)
+		blob := m.Manifest().Initrd
+		get(fmt.Sprintf("initrd %d", i+2), storepath.File(blob.SHA256), blob, io.NewOffsetWriter(files.Initrd, at), &extra[i])
+		at += blob.Size
 	}
 	for i, f := range man.Root.Files {
 		files.Indexes[i] = make([]byte, f.Index.Size)

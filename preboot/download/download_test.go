@@ -174,6 +174,38 @@ func TestFetch(t *testing.T) {
 	}
 }
 
+// Initrds of other images follow, where the kernel looks for them.
+func TestFetchSeveralInitrds(t *testing.T) {
+	s := newStore(t)
+	img := s.image(t, nil)
+	other := &store{url: s.url, kernel: s.kernel, initrd: []byte("another initrd"), index: s.index, files: s.files}
+	second := other.image(t, nil)
+	var last atomic.Pointer[Sizes]
+	files, err := Fetch(t.Context(), client(t, s.url), img, func(n Sizes) {
+		if old := last.Load(); old == nil || n.Done() >= old.Done() {
+			last.Store(&n)
+		}
+	}, nil, second, img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer files.Close()
+	want := slices.Concat(s.initrd, []byte{0, 0}, other.initrd, []byte{0, 0}, s.initrd)
+	if len(s.initrd)%4 != 2 || len(other.initrd)%4 != 2 {
+		t.Fatal("the initrds need to have lengths that leave gaps")
+	}
+	if got := content(t, files.Initrd); !bytes.Equal(got, want) {
+		t.Errorf("the initrds have %d bytes; want the %d of all, in their places", len(got), len(want))
+	}
+	if n := last.Load(); n.InitrdTotal != int64(2*len(s.initrd)+len(other.initrd)) {
+		t.Errorf("Sizes = %+v", n)
+	}
+	err = Memory{Available: 3*(2*int64(len(s.initrd))) + 1<<20}.Check(img, img, img)
+	if !errors.Is(err, ErrMemory) {
+		t.Errorf("Check = %v; want ErrMemory", err)
+	}
+}
+
 func TestFetchNamesWhatIsWrong(t *testing.T) {
 	for _, tt := range []struct {
 		name  string

@@ -5,13 +5,16 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
 
 // File is a file in memory, without a name.
 type File struct {
-	f    *os.File
+	f *os.File
+
+	mu   sync.Mutex
 	size int64
 }
 
@@ -27,6 +30,8 @@ func newFile(name string) (*File, error) {
 // WriteAt implements io.WriterAt.
 func (f *File) WriteAt(b []byte, off int64) (int, error) {
 	n, err := f.f.WriteAt(b, off)
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.size = max(f.size, off+int64(n))
 	return n, err
 }
@@ -36,8 +41,9 @@ var _ io.WriterAt = (*File)(nil)
 // Append adds b behind the end, at a multiple of four bytes: where the kernel
 // looks for the next archive of an initramfs.
 func (f *File) Append(b []byte) error {
-	at := (f.size + 3) &^ 3
-	if _, err := f.WriteAt(make([]byte, at-f.size), f.size); err != nil {
+	size := f.Size()
+	at := aligned(size)
+	if _, err := f.WriteAt(make([]byte, at-size), size); err != nil {
 		return fmt.Errorf("append to the %s: %w", f.f.Name(), err)
 	}
 	if _, err := f.WriteAt(b, at); err != nil {
@@ -47,7 +53,14 @@ func (f *File) Append(b []byte) error {
 }
 
 // Size returns the length in bytes.
-func (f *File) Size() int64 { return f.size }
+func (f *File) Size() int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.size
+}
+
+// aligned returns where an archive can follow n bytes of others.
+func aligned(n int64) int64 { return (n + 3) &^ 3 }
 
 // ReadOnly returns the file opened for reading and ends all writing. The
 // kernel refuses to load from a file that is open for writing.

@@ -33,10 +33,14 @@ const (
 )
 
 // Check returns an error that wraps ErrMemory and says how much is missing if
-// the image cannot be started in m. A zero member of m is not judged.
-func (m Memory) Check(img *catalog.Image) error {
+// the image cannot be started in m. A zero member of m is not judged. The
+// initrds of more are loaded with the image.
+func (m Memory) Check(img *catalog.Image, more ...*catalog.Image) error {
 	man := img.Manifest()
 	size := man.Kernel.Size + man.Initrd.Size
+	for _, i := range more {
+		size += i.Manifest().Initrd.Size
+	}
 	for _, f := range man.Root.Files {
 		size += f.Index.Size
 	}

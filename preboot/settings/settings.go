@@ -35,6 +35,7 @@ type Settings struct {
 	Cache       handoff.Cache
 	Syslog      *syslog.Receiver // where the log goes; the zero Receiver: nowhere; nil: as the network says
 	Image       string           // URL of the image to start, see package imageurl; "": one of the menu's
+	Script      *Script          // to run before the menu is shown; nil: none
 	Pass        []string         // options for the target's kernel, in order
 	PassAlone   []string         // options about the network, for targets that get no handoff
 }
@@ -197,6 +198,8 @@ func (s *Settings) readCommandLine(cmdline string) error {
 			if s.Image = value; value != "" {
 				_, err = imageurl.Parse(value)
 			}
+		case "iscript":
+			s.Script, err = parseScript(value)
 		case handoff.CacheOption:
 			s.Cache, err = handoff.ParseCache(value)
 		case "inetboot.fill", "inetboot.overlay":
