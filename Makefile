@@ -81,6 +81,10 @@ boot-test: deps build iso ## Boot Debian in virtual machines: BIOS and UEFI, CD 
 	@echo "boot-test: virtual machines; each takes about a minute"
 	INETBOOT_BUILD=$(abspath $(BUILD)) $(GO) test -count=1 -timeout 50m ./internal/boottest -v | $(GO) run ./internal/boottest/summary
 
+.PHONY: full-test
+full-test: deps build iso iso-full ## Boot Debian from the large medium, which `make test` does not build
+	INETBOOT_BUILD=$(abspath $(BUILD)) INETBOOT_FULL=$(abspath $(BUILD))/inetboot-full.iso $(GO) test -v -count=1 -timeout 30m -run '^TestFullMedium$$' ./internal/boottest
+
 .PHONY: fuzz
 fuzz: ## Fuzz every parser for a short time
 	@$(GO) run ./internal/fuzzall -time 3s

@@ -1,7 +1,7 @@
 # The boot media. Included by the Makefile at the top.
 
 ISO_DEPS := linux-source-6.1 gcc make bc bison flex libelf-dev libssl-dev rsync kmod cpio xz-utils \
-	grub-common grub-pc-bin grub-efi-amd64-bin xorriso mtools
+	grub-common grub-pc-bin xorriso mtools zstd firmware-linux-free
 
 KERNEL_TARBALL ?=
 # Without inlining the program is 335 kB smaller on the medium; HTTP/2 costs 119 kB.
@@ -9,7 +9,7 @@ PREBOOT_TAGS   := nethttpomithttp2
 # The moment of the newest commit: no honest clock is before it.
 BUILT_AT       := $(shell git log -1 --format=%ct 2>/dev/null)
 PREBOOT_SOURCES := $(shell find preboot catalog internal -name '*.go' -not -name '*_test.go' 2>/dev/null)
-ISO_SOURCES    := $(shell find iso internal/site internal/newc -name '*.go' -not -name '*_test.go') $(wildcard iso/media/*.cfg iso/kernel/*.config)
+ISO_SOURCES    := $(shell find iso internal/site internal/newc internal/module -name '*.go' -not -name '*_test.go') $(wildcard iso/media/*.cfg iso/media/grub/* iso/uki/loader/* iso/kernel/*.config)
 
 $(BUILD)/iso: $(ISO_SOURCES) go.mod go.sum
 	@mkdir -p $(BUILD); echo "build: $@"
@@ -34,3 +34,14 @@ $(BUILD)/inetboot.efi: $(BUILD)/iso $(BUILD)/vmlinuz $(BUILD)/initramfs.xz
 .PHONY: iso
 iso: deps ## Build the boot media: build/inetboot.iso, build/inetboot.efi, build/vmlinuz, build/initramfs.xz
 	@$(MAKE) $(BUILD)/inetboot.iso $(BUILD)/inetboot.efi
+
+$(BUILD)/coldplug: $(PREBOOT_SOURCES) go.mod go.sum
+	@mkdir -p $(BUILD); echo "build: $@"
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w -buildid=' -o $@ ./preboot/coldplug
+
+$(BUILD)/inetboot-full.iso: $(BUILD)/iso $(BUILD)/preboot $(BUILD)/coldplug
+	@$(BUILD)/iso full --preboot $(BUILD)/preboot --coldplug $(BUILD)/coldplug -o $@ --efi $(BUILD)/inetboot-full.efi
+
+.PHONY: iso-full
+iso-full: deps ## Build the large medium, with Debian's kernel and its drivers: build/inetboot-full.iso, build/inetboot-full.efi
+	@$(MAKE) $(BUILD)/inetboot-full.iso

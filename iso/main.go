@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/inetboot/inetboot/iso/full"
 	"github.com/inetboot/inetboot/iso/initramfs"
 	"github.com/inetboot/inetboot/iso/kernel"
 	"github.com/inetboot/inetboot/iso/media"
@@ -35,7 +36,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newKernelCommand(), newInitramfsCommand(), newMediaCommand(), newEFICommand())
+	root.AddCommand(newKernelCommand(), newInitramfsCommand(), newMediaCommand(), newEFICommand(), newFullCommand())
 	root.SetArgs(args)
 	root.SetOut(out)
 	return root.ExecuteContext(ctx)
@@ -49,12 +50,9 @@ func newKernelCommand() *cobra.Command {
 		Example: "  iso kernel -o build/vmlinuz\n  iso kernel --tarball linux-6.1.140.tar.xz -o build/vmlinuz",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if o.Cache == "" {
-				c, err := os.UserCacheDir()
-				if err != nil {
-					return fmt.Errorf("find the cache folder (or give --cache): %w", err)
-				}
-				o.Cache = filepath.Join(c, "inetboot")
+			var err error
+			if o.Cache, err = cacheFolder(o.Cache); err != nil {
+				return err
 			}
 			o.Log = cmd.OutOrStdout()
 			return kernel.Build(cmd.Context(), o)
@@ -64,6 +62,18 @@ func newKernelCommand() *cobra.Command {
 	cmd.Flags().StringVar(&o.Cache, "cache", "", "folder for built kernels (default ~/.cache/inetboot)")
 	cmd.Flags().StringVarP(&o.Out, "output", "o", "vmlinuz", "file to write")
 	return cmd
+}
+
+// cacheFolder returns the folder that was given, or the usual one.
+func cacheFolder(given string) (string, error) {
+	if given != "" {
+		return given, nil
+	}
+	c, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find the cache folder (or give --cache): %w", err)
+	}
+	return filepath.Join(c, "inetboot"), nil
 }
 
 func newInitramfsCommand() *cobra.Command {
@@ -94,12 +104,7 @@ func newMediaCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var total int64
-			for _, p := range parts {
-				fmt.Fprintf(cmd.OutOrStdout(), "iso: %9d  %s\n", p.Size, p.Name)
-				total += p.Size
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "iso: %9d  %s, %d below the limit\n", total, o.Out, media.MaxSize-total)
+			printParts(cmd.OutOrStdout(), parts, o.Out, media.MaxSize)
 			return nil
 		},
 	}
@@ -129,4 +134,48 @@ func newEFICommand() *cobra.Command {
 	cmd.Flags().StringVar(&o.Initramfs, "initramfs", "build/initramfs.xz", "the initramfs")
 	cmd.Flags().StringVarP(&o.Out, "output", "o", "inetboot.efi", "file to write")
 	return cmd
+}
+
+func newFullCommand() *cobra.Command {
+	var o full.Options
+	cmd := &cobra.Command{
+		Use:   "full",
+		Short: "Write the large medium: Debian's kernel with its modules",
+		Long: `Full writes a medium for hardware that the small one does not know: Debian's own
+kernel, its modules for wired networks, disks and file systems, and the firmware
+that they ask for, as far as the builder's machine has it.`,
+		Example: "  iso full -o build/inetboot-full.iso\n  iso full --package linux-image-6.1.0-13-amd64_6.1.55-1_amd64.deb --firmware /usr/lib/firmware -o full.iso --efi full.efi",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if o.Cache, err = cacheFolder(o.Cache); err != nil {
+				return err
+			}
+			o.Log = cmd.OutOrStdout()
+			parts, err := full.Build(cmd.Context(), o)
+			if err != nil {
+				return err
+			}
+			printParts(cmd.OutOrStdout(), parts, o.Out, full.MaxSize)
+			return nil
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.Package, "package", "", "Debian package of a kernel (default: the one that linux-image-amd64 needs, downloaded with apt-get)")
+	f.StringVar(&o.Firmware, "firmware", "/lib/firmware", "folder of firmware")
+	f.StringVar(&o.Cache, "cache", "", "folder for packages and packed modules (default ~/.cache/inetboot)")
+	f.StringVar(&o.Preboot, "preboot", "build/preboot", "the program, built with CGO_ENABLED=0")
+	f.StringVar(&o.Coldplug, "coldplug", "build/coldplug", "the program that loads modules, built with CGO_ENABLED=0")
+	f.StringVarP(&o.Out, "output", "o", "inetboot-full.iso", "file to write")
+	f.StringVar(&o.OutEFI, "efi", "", "file to write the same to as one UEFI program (default: none)")
+	return cmd
+}
+
+func printParts(out io.Writer, parts []media.Part, name string, limit int64) {
+	var total int64
+	for _, p := range parts {
+		fmt.Fprintf(out, "iso: %9d  %s\n", p.Size, p.Name)
+		total += p.Size
+	}
+	fmt.Fprintf(out, "iso: %9d  %s, %d below the limit\n", total, name, limit-total)
 }

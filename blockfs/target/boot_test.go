@@ -20,10 +20,10 @@ import (
 
 	"github.com/erofs/go-erofs"
 
-	"github.com/inetboot/inetboot/blockfs/module"
 	"github.com/inetboot/inetboot/blockfs/read/readtest"
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/handoff"
+	"github.com/inetboot/inetboot/internal/module"
 	"github.com/inetboot/inetboot/internal/newc"
 	"github.com/inetboot/inetboot/internal/vmtest"
 )

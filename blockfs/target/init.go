@@ -44,9 +44,9 @@ import (
 
 	"github.com/inetboot/inetboot/blockfs/daemon"
 	"github.com/inetboot/inetboot/blockfs/kmsg"
-	"github.com/inetboot/inetboot/blockfs/module"
 	"github.com/inetboot/inetboot/internal/bootsettings"
 	"github.com/inetboot/inetboot/internal/handoff"
+	"github.com/inetboot/inetboot/internal/module"
 )
 
 // Where things are. Everything below /run/initramfs is left alone by systemd's

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/inetboot/inetboot/blockfs/module"
+	"github.com/inetboot/inetboot/internal/module"
 )
 
 // mountRoot mounts the root's files by type, read-only, and an overlay in

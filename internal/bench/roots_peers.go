@@ -12,8 +12,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/inetboot/inetboot/blockfs/module"
 	"github.com/inetboot/inetboot/internal/digest"
+	"github.com/inetboot/inetboot/internal/module"
 	"github.com/inetboot/inetboot/internal/newc"
 	"github.com/inetboot/inetboot/internal/vmtest"
 )

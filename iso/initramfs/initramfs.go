@@ -23,11 +23,23 @@ import (
 // system.
 var ErrNotStatic = errors.New("not a static x86-64 program")
 
+// Program is a static program and its name in the archive, without a slash.
+type Program struct{ File, Name string }
+
 // Build writes the archive with the program at preboot to out. Same program,
 // same bytes.
 func Build(ctx context.Context, preboot, out string) error {
-	if err := checkStatic(preboot); err != nil {
-		return err
+	return Pack(ctx, []Program{{preboot, "init"}}, out)
+}
+
+// Pack writes an archive with several programs to out.
+func Pack(ctx context.Context, programs []Program, out string) error {
+	var files []string
+	for _, p := range programs {
+		if err := checkStatic(p.File); err != nil {
+			return err
+		}
+		files = append(files, p.File+":"+p.Name)
 	}
 	work, err := os.MkdirTemp("", "inetboot-initramfs-*")
 	if err != nil {
@@ -50,7 +62,7 @@ func Build(ctx context.Context, preboot, out string) error {
 	if err := uimage.Create(quiet,
 		uimage.WithTempDir(work),
 		uimage.WithBaseArchive(base),
-		uimage.WithFiles(preboot+":init"),
+		uimage.WithFiles(files...),
 		uimage.WithSkipLDD(),
 		uimage.WithCPIOOutput(plain),
 	); err != nil {

@@ -12,21 +12,27 @@ import (
 
 const sector = 512
 
-// systemPartition returns a FAT12 file system whose only file is the program,
-// as the default one. The program's parts are the last bytes of it, in one piece
+// systemPartition returns a FAT file system whose only file is the program, as
+// the default one: FAT12 or, for the large medium, FAT16. The program's parts are the last bytes of it, in one piece
 // and at multiples of uki.Align.
 func systemPartition(ctx context.Context, work string, program *uki.Image) ([]byte, error) {
 	const (
-		cluster     = uki.Align / sector // sectors
-		folders     = 2                  // clusters, for EFI and EFI/BOOT
-		rootFolder  = 1                  // sectors, for 16 entries
-		maxClusters = 4084               // more would make it FAT16 (Microsoft's FAT specification 1.03, section 3.5)
+		cluster    = uki.Align / sector // sectors
+		folders    = 2                  // clusters, for EFI and EFI/BOOT
+		rootFolder = 1                  // sectors, for 16 entries
+		// Microsoft's FAT specification 1.03, section 3.5: the number of clusters
+		// makes the kind of file system.
+		maxFAT12, maxFAT16 = 4084, 65524
 	)
 	clusters := folders + roundUp(len(program.Data), uki.Align)/uki.Align
-	if clusters > maxClusters {
-		return nil, fmt.Errorf("make the EFI system partition: %d clusters, FAT12 has %d: %w", clusters, maxClusters, ErrTooLarge)
+	if clusters > maxFAT16 {
+		return nil, fmt.Errorf("make the EFI system partition: %d clusters, FAT16 has %d: %w", clusters, maxFAT16, ErrTooLarge)
 	}
-	fat := (((clusters+2)*3+1)/2 + sector - 1) / sector
+	bits := 12
+	if clusters > maxFAT12 {
+		bits = 16
+	}
+	fat := roundUp((clusters+2)*bits, 8*sector) / (8 * sector)
 	// The boot sector, and what makes the clusters begin at a multiple of their size.
 	reserved := 1
 	for (reserved+fat+rootFolder)%cluster != 0 {

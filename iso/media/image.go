@@ -83,7 +83,7 @@ func announce(data []byte, start int) error {
 	}
 	sectors := (len(data) - start) / sector
 	if sectors > math.MaxUint16 {
-		return fmt.Errorf("write the El Torito catalog: %d sectors: %w", sectors, ErrTooLarge)
+		sectors = 0 // to the end of the medium
 	}
 	le.PutUint16(e[6:], uint16(sectors))
 	return nil

@@ -242,6 +242,33 @@ func TestSmallModule(t *testing.T) {
 	}
 }
 
+// TestLarge builds a medium that is too long for FAT12, and for the length in
+// the boot catalog.
+func TestLarge(t *testing.T) {
+	kernel, _ := part(t, "vmlinuz", 100_001, 1)
+	initramfs, want := part(t, "initramfs", 34<<20, 2)
+	out := filepath.Join(t.TempDir(), "large.iso")
+	if _, err := Build(t.Context(), Options{Kernel: kernel, Initramfs: initramfs, Out: out, MaxSize: 64 << 20}); err != nil {
+		t.Fatal(err)
+	}
+	data, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	esp := int(binary.LittleEndian.Uint32(data[446+16+8:])) * 512
+	if kind := string(data[esp+54:][:5]); kind != "FAT16" {
+		t.Errorf("the EFI system partition is %q; want FAT16", kind)
+	}
+	program, err := exec.Command("mtype", "-i", fmt.Sprintf("%s@@%d", out, esp), "::/EFI/BOOT/BOOTX64.EFI").Output()
+	if err != nil || !bytes.Contains(program, want) || !bytes.HasSuffix(data, program) {
+		t.Errorf("BOOTX64.EFI has %d bytes (%v) that are not the end of the medium with the initramfs in it", len(program), err)
+	}
+	catalog := data[int(binary.LittleEndian.Uint32(data[17*2048+0x47:]))*2048:]
+	if n := binary.LittleEndian.Uint16(catalog[96+6:]); n != 0 {
+		t.Errorf("the boot catalog says %d sectors; want 0, to the end of the medium", n)
+	}
+}
+
 // TestElTorito reads the boot catalog: one entry for BIOS, one for UEFI (UEFI
 // specification 2.10, 13.3.2.1).
 func TestElTorito(t *testing.T) {

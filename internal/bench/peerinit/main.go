@@ -23,7 +23,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
-	"github.com/inetboot/inetboot/blockfs/module"
+	"github.com/inetboot/inetboot/internal/module"
 )
 
 func main() {
