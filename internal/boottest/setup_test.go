@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/inetboot/inetboot/internal/debianroot"
 	"github.com/inetboot/inetboot/internal/testbed"
@@ -37,18 +38,30 @@ func buildDir(t *testing.T) string {
 	return dir
 }
 
-// newBed starts a server with the Debian on it. listen is "" for loopback.
+// newBed starts a server with the Debian on it.
 func newBed(t *testing.T) (*testbed.Bed, string) {
 	t.Helper()
 	tarball, err := debianroot.Tarball(t.Context(), os.Stderr)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return startBed(t, testbed.Options{Source: tarball}), tarball
+}
+
+// emptyBed starts a server without an image.
+func emptyBed(t *testing.T) *testbed.Bed {
+	t.Helper()
+	return startBed(t, testbed.Options{})
+}
+
+func startBed(t *testing.T, o testbed.Options) *testbed.Bed {
+	t.Helper()
 	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	bed, err := testbed.Start(t.Context(), testbed.Options{Build: buildDir(t), Dir: t.TempDir(), Source: tarball, Log: log})
+	o.Build, o.Dir, o.Log = buildDir(t), t.TempDir(), log
+	bed, err := testbed.Start(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +77,19 @@ func newBed(t *testing.T) (*testbed.Bed, string) {
 		}
 	})
 	media(t, bed, bed.GuestURL)
-	return bed, tarball
+	return bed
+}
+
+// pushSystem publishes one of the small systems as version 1.
+func pushSystem(t *testing.T, bed *testbed.Bed, s debianroot.System) {
+	t.Helper()
+	tarball, err := s.Tarball(t.Context(), os.Stderr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := bed.Imagetool(t.Context(), "push", tarball, "--name", s.Name, "--version", "1", "--level", "1"); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // media writes the ISO anew, for stores at the given URLs, without a clock:
@@ -78,6 +103,22 @@ func media(t *testing.T, bed *testbed.Bed, url string, more ...string) {
 	if err := bed.Media(t.Context(), bed.ISO, url, args...); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// startEntry starts a machine with one card and boots the entry of that number
+// in the menu. It returns the file with what went over the card, too.
+func startEntry(t *testing.T, c vmtest.Config, number, entry string) (*vmtest.VM, string) {
+	t.Helper()
+	pcap := filepath.Join(t.TempDir(), "pcap")
+	c.NoReboot, c.NICs = true, []vmtest.NIC{{Capture: pcap}}
+	vm := vmtest.StartT(t, c)
+	vm.ExpectT(t, 600, `inetboot: menu ready`)
+	vm.SendT(t, number+"\r")
+	vm.ExpectT(t, 60, `inetboot: starting `+entry+`\n`)
+	begin := time.Now()
+	vm.ExpectT(t, 600, `inetboot: starting /`)
+	t.Logf("%s: its init starts %.0f s after the menu", entry, time.Since(begin).Seconds())
+	return vm, pcap
 }
 
 // tarSums returns the hash of every regular file below usr and etc.

@@ -91,7 +91,7 @@ func checkEnd(t *testing.T, vm *vmtest.VM, says string) {
 	t.Helper()
 	vm.SendT(t, "poweroff\n")
 	begin := time.Now()
-	ctx, cancel := context.WithTimeout(t.Context(), 120*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 240*time.Second)
 	defer cancel()
 	reason, err := vm.Wait(ctx)
 	if err != nil || reason != "guest-shutdown" {
@@ -111,34 +111,9 @@ func checkEnd(t *testing.T, vm *vmtest.VM, says string) {
 // drivers of most adapters.
 func busyBoxBed(t *testing.T) *testbed.Bed {
 	t.Helper()
-	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	bed, err := testbed.Start(t.Context(), testbed.Options{Build: buildDir(t), Dir: t.TempDir(), Log: log})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := bed.Close(); err != nil {
-			t.Error(err)
-		}
-		log.Close()
-		if t.Failed() {
-			if text, err := os.ReadFile(log.Name()); err == nil {
-				t.Logf("imagetool and server:\n%s", text)
-			}
-		}
-	})
-	media(t, bed, bed.GuestURL)
+	bed := emptyBed(t)
 	s := debianroot.BusyBox()
-	tarball, err := s.Tarball(t.Context(), os.Stderr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := bed.Imagetool(t.Context(), "push", tarball, "--name", s.Name, "--version", "1", "--level", "1"); err != nil {
-		t.Fatal(err)
-	}
+	pushSystem(t, bed, s)
 	m, _, err := bed.Manifest(t.Context(), s.Name, "1")
 	if err != nil {
 		t.Fatal(err)
