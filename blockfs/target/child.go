@@ -65,8 +65,7 @@ func (b *booter) startDaemon(link netlink.Link, folder string) (*child, error) {
 	if err != nil {
 		return fail(err)
 	}
-	// For `blockfs status` on the running machine.
-	if err := os.Symlink("../shutdown", Program); err != nil && !errors.Is(err, os.ErrExist) {
+	if err := offerProgram(program, Program); err != nil {
 		return fail(err)
 	}
 	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
@@ -164,6 +163,24 @@ func copyProgram(from, to string) error {
 		return errors.Join(fmt.Errorf("copy this program to %s: %w", to, err), out.Close())
 	}
 	return out.Close()
+}
+
+// offerProgram shows the copy of this program at another name, where people
+// find it for `blockfs status` on the running machine. That is a mount of its
+// own: sysvinit's scripts and others forbid programs on /run (noexec), which
+// holds for the mount of /run.
+func offerProgram(file, name string) error {
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY, 0o755)
+	if err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if err := unix.Mount(file, name, "", unix.MS_BIND, ""); err != nil {
+		return fmt.Errorf("mount %s at %s: %w", file, name, err)
+	}
+	return nil
 }
 
 // listenStatus makes the socket for questions about the root.

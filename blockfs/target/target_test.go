@@ -1,14 +1,17 @@
 package target
 
 import (
+	"errors"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/inetboot/inetboot/internal/handoff"
 )
@@ -118,6 +121,40 @@ var testNetwork = handoff.Network{
 	Nameservers: []netip.Addr{netip.MustParseAddr("10.0.2.3"), netip.MustParseAddr("2001:db8::3")},
 	Search:      []string{"example.org", "example.com"},
 	Hostname:    "client7",
+}
+
+// Once the system has forbidden programs on /run, the daemon's still runs where
+// people look for it.
+func TestOfferProgram(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root mounts")
+	}
+	run := t.TempDir()
+	file, name := filepath.Join(run, "shutdown"), filepath.Join(run, "blockfs")
+	if err := unix.Mount("test", run, "tmpfs", 0, ""); err != nil {
+		t.Skipf("no mounts here: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(run, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	script := "#!/bin/sh\necho status\n"
+	if err := os.WriteFile(file, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := offerProgram(file, name); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("", run, "", unix.MS_REMOUNT|unix.MS_NOEXEC, ""); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(file).CombinedOutput(); !errors.Is(err, os.ErrPermission) {
+		t.Errorf("the program on a filesystem without programs runs: %q, %v", out, err)
+	}
+	if out, err := exec.Command(name).CombinedOutput(); err != nil || string(out) != "status\n" {
+		t.Errorf("the program does not run: %q, %v", out, err)
+	}
 }
 
 func TestRunFiles(t *testing.T) {
