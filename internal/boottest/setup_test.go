@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -191,5 +192,9 @@ func (s *shell) run(t *testing.T, seconds int, command string) string {
 	if m[2] != "0" {
 		t.Fatalf("%s: exit code %s: %s", command, m[2], m[1])
 	}
-	return strings.TrimSpace(m[1])
+	return strings.TrimSpace(kernelLine.ReplaceAllString(m[1], ""))
 }
+
+// kernelLine is what the kernel says on the same console, wherever the output
+// of a command was at that moment.
+var kernelLine = regexp.MustCompile(`\[ *\d+\.\d{6}\] [^\n]*\n?`)
