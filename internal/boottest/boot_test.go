@@ -62,6 +62,9 @@ func TestBoot(t *testing.T) {
 			vm := vmtest.StartT(t, c)
 			vm.ExpectT(t, 120, `inetboot: menu ready`)
 			menu := vm.Uptime()
+			if strings.Contains(vm.Text(), "unpacking failed") {
+				t.Errorf("the initramfs was not read whole:\n%s", vm.Text())
+			}
 			vm.SendT(t, "1\r")
 			vm.ExpectT(t, 30, `inetboot: starting debian-12`)
 			sh := login(t, vm, 300)

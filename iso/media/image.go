@@ -16,6 +16,12 @@ const (
 	bootSignature  = 510
 )
 
+// readUnit is what GRUB reads at a time, in bytes, at multiples of it: its disk
+// cache's unit (GRUB_DISK_CACHE_SIZE). A BIOS does not read over the end of a CD,
+// and what GRUB then makes of the last unit is not what is there. So the medium
+// ends with a whole one.
+const readUnit = 32 << 10
+
 // file is a file below /boot in the ISO file system.
 type file struct {
 	name string
@@ -23,7 +29,8 @@ type file struct {
 }
 
 // image writes the ISO with the files side by side at its end, in their order,
-// so that together they are the EFI system partition esp, and returns it.
+// so that together they are the EFI system partition esp, and returns it. It
+// has a multiple of readUnit bytes.
 func image(ctx context.Context, grub, work string, bios []byte, files []file, esp []byte) ([]byte, error) {
 	tree := filepath.Join(work, "tree")
 	if err := os.MkdirAll(filepath.Join(tree, "boot"), 0o755); err != nil {
@@ -56,6 +63,7 @@ func image(ctx context.Context, grub, work string, bios []byte, files []file, es
 	if start < 0 || !bytes.Equal(data[start:], esp) {
 		return nil, fmt.Errorf("write the ISO: xorriso did not put the EFI system partition of %d bytes in one piece at the end of %d bytes", len(esp), len(data))
 	}
+	data = append(data, make([]byte, roundUp(len(data), readUnit)-len(data))...)
 	if err := announce(data, start); err != nil {
 		return nil, err
 	}

@@ -2,7 +2,7 @@
 // UEFI, from CD and, written as it is, from a USB stick or disk.
 //
 //	sector 0         MBR with GRUB's boot code; partition 2 is the EFI system partition
-//	ISO 9660         /boot/bios.img: GRUB for BIOS, and four files that lie side by side to the end:
+//	ISO 9660         /boot/bios.img: GRUB for BIOS, and four files that lie side by side at the end:
 //	                 /boot/esp.img, /boot/{vmlinuz,initramfs.xz,site.cpio}
 //	the same bytes   a FAT file system whose one file, EFI/BOOT/BOOTX64.EFI, goes on over
 //	                 the end of esp.img: a unified kernel image (package uki)
