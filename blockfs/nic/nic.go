@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/inetboot/inetboot/internal/handoff"
+	"github.com/inetboot/inetboot/internal/linkdump"
 )
 
 // VLAN makes the link to a tagged network (IEEE 802.1Q) on a link that is up,
@@ -199,7 +200,7 @@ func (k *Keeper) wrong(l netlink.Link) []string {
 		return out // addresses and routes are those of a bridge or bond
 	}
 	// Whichever link has it: a VLAN on this one, perhaps.
-	have, err := netlink.AddrList(nil, netlink.FAMILY_ALL)
+	have, err := linkdump.Addrs(nil, netlink.FAMILY_ALL)
 	if err != nil {
 		return out
 	}
@@ -208,7 +209,7 @@ func (k *Keeper) wrong(l netlink.Link) []string {
 			out = append(out, a.IPNet.String())
 		}
 	}
-	table, err := netlink.RouteList(nil, netlink.FAMILY_ALL)
+	table, err := linkdump.Routes(nil, netlink.FAMILY_ALL)
 	if err != nil {
 		return out
 	}

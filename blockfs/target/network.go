@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/inetboot/inetboot/blockfs/nic"
+	"github.com/inetboot/inetboot/internal/linkdump"
 )
 
 // network raises the link that preboot used, with the same settings. It waits
@@ -94,7 +95,7 @@ func (b *booter) findLink(ctx context.Context, mac net.HardwareAddr) (netlink.Li
 	seen := map[string]bool{}
 	for {
 		b.loadDrivers("/sys/bus", networkDirs, seen)
-		links, err := netlink.LinkList()
+		links, err := linkdump.Links()
 		if err != nil {
 			return nil, &failure{"list network links", err, "the kernel of this image lacks something basic; build the image anew"}
 		}

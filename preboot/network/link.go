@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/inetboot/inetboot/internal/handoff"
+	"github.com/inetboot/inetboot/internal/linkdump"
 )
 
 // pollTime is how often links are looked at. Polling costs nothing here and,
@@ -31,7 +32,7 @@ type link struct {
 // links returns the Ethernet links that have hardware, or what looks like it,
 // behind them.
 func links() ([]link, error) {
-	all, err := netlink.LinkList()
+	all, err := linkdump.Links()
 	if err != nil {
 		return nil, fmt.Errorf("list the network links: %w", err)
 	}
@@ -66,7 +67,7 @@ func (l link) up() error {
 // memory would spoil the next kernel.
 func (l link) down() error {
 	err := l.flush(nil)
-	all, e := netlink.LinkList()
+	all, e := linkdump.Links()
 	if e != nil {
 		err = errors.Join(err, fmt.Errorf("list the network links: %w", e))
 	}
@@ -127,7 +128,7 @@ func (l link) flush(routes []handoff.Route) error {
 			return fmt.Errorf("remove the route to %v by %s: %w", r.Destination, l.name, err)
 		}
 	}
-	addrs, err := netlink.AddrList(l.handle(), netlink.FAMILY_ALL)
+	addrs, err := linkdump.Addrs(l.handle(), netlink.FAMILY_ALL)
 	if err != nil {
 		return fmt.Errorf("list the addresses of %s: %w", l.name, err)
 	}
@@ -220,7 +221,7 @@ func (l link) waitUsable(ctx context.Context) error {
 	tick := time.NewTicker(pollTime)
 	defer tick.Stop()
 	for end := time.Now().Add(5 * time.Second); ; {
-		addrs, err := netlink.AddrList(l.handle(), netlink.FAMILY_V6)
+		addrs, err := linkdump.Addrs(l.handle(), netlink.FAMILY_V6)
 		if err != nil {
 			return fmt.Errorf("list the addresses of %s: %w", l.name, err)
 		}

@@ -12,6 +12,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/inetboot/inetboot/internal/linkdump"
 )
 
 // ErrNoRouter is wrapped when no router has advertised IPv6 on a link.
@@ -59,7 +61,7 @@ func (l link) linkLocal(ctx context.Context) (netip.Addr, error) {
 	tick := time.NewTicker(pollTime)
 	defer tick.Stop()
 	for {
-		addrs, err := netlink.AddrList(l.handle(), netlink.FAMILY_V6)
+		addrs, err := linkdump.Addrs(l.handle(), netlink.FAMILY_V6)
 		if err != nil {
 			return netip.Addr{}, fmt.Errorf("list the addresses of %s: %w", l.name, err)
 		}
