@@ -2,14 +2,11 @@ package main
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"fmt"
 	"net/http/httptest"
 	"os"
 	"strings"
 	"testing"
-	"testing/fstest"
 	"time"
 
 	"github.com/inetboot/inetboot/catalog"
@@ -17,9 +14,6 @@ import (
 	"github.com/inetboot/inetboot/internal/bootscript"
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/storepath"
-	"github.com/inetboot/inetboot/preboot/console"
-	"github.com/inetboot/inetboot/preboot/network"
-	"github.com/inetboot/inetboot/preboot/settings"
 )
 
 // alone publishes an image of a kernel and an initrd, without a root, with the
@@ -84,28 +78,8 @@ func TestSessionOfAScript(t *testing.T) {
 	p.put("site/wait.txt", waits)
 
 	run := func(t *testing.T, option string) (*session, *screenTerm, chan string) {
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan string, 16)
-		s := &session{con: console.New(), line: newTimeline(), id: strings.Repeat("ab", 16)}
-		s.end = func(id string) error { ended <- id; return errors.New("this machine cannot") }
-		s.cmdline = fmt.Sprintf("quiet inetboot.cache=none ip=10.77.0.7::10.77.0.1:24 inetboot.url=%s inetboot.key=%x %s", p.url, []byte(catalogtest.Key(firstKey).Public()), option)
-		var err error
-		if s.set, err = settings.Read(s.cmdline, fstest.MapFS{}); err != nil {
-			t.Fatal(err)
-		}
-		s.net = network.New(network.Options{Log: s.report, Mark: s.line.mark})
-		v := newScreenTerm(t, s.con)
-		done := make(chan struct{})
-		go func() { defer close(done); _ = s.run(ctx) }()
-		t.Cleanup(func() {
-			cancel()
-			<-done
-			s.con.Close()
-			if t.Failed() {
-				t.Logf("lines:\n%s", strings.Join(s.con.Lines(), "\n"))
-			}
-		})
-		return s, v, ended
+		t.Helper()
+		return startSession(t, fmt.Sprintf("quiet inetboot.cache=none ip=10.77.0.7::10.77.0.1:24 inetboot.url=%s inetboot.key=%x %s", p.url, []byte(catalogtest.Key(firstKey).Public()), option))
 	}
 
 	t.Run("lab", func(t *testing.T) {

@@ -175,27 +175,7 @@ func TestSessionOfAPerson(t *testing.T) {
 	kernel := bytes.Repeat([]byte("no kernel "), 100_000)
 	where := p.publish(t, 2, time.Now().Add(time.Hour), kernel, []byte("no initrd"), -1)
 
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan string, 16)
-	s := &session{con: console.New(), line: newTimeline(), id: strings.Repeat("ab", 16), syslog: syslog.New("ab")}
-	s.end = func(id string) error { ended <- id; return errors.New("this machine cannot") }
-	s.cmdline = fmt.Sprintf("quiet inetboot.cache=none inetboot.url=%s inetboot.key=%x", p.url, []byte(catalogtest.Key(firstKey).Public()))
-	var err error
-	if s.set, err = settings.Read(s.cmdline, fstest.MapFS{}); err != nil {
-		t.Fatal(err)
-	}
-	s.net = network.New(network.Options{Log: s.report, Mark: s.line.mark})
-	v := newScreenTerm(t, s.con)
-	done := make(chan struct{})
-	go func() { defer close(done); _ = s.run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		<-done
-		s.con.Close()
-		if t.Failed() {
-			t.Logf("lines:\n%s", strings.Join(s.con.Lines(), "\n"))
-		}
-	})
+	s, v, ended := startSession(t, fmt.Sprintf("quiet inetboot.cache=none inetboot.url=%s inetboot.key=%x", p.url, []byte(catalogtest.Key(firstKey).Public())))
 
 	// Nobody gives out addresses.
 	v.expect(t, "eth0")
@@ -355,4 +335,32 @@ func listenIn(t *testing.T, namespace, addr string) net.Listener {
 		t.Fatal(r.err)
 	}
 	return r.l
+}
+
+// startSession runs a session with that command line until the test ends. On
+// the returned terminal its screens show; the channel tells how it ends the
+// machine, which it cannot.
+func startSession(t *testing.T, cmdline string) (*session, *screenTerm, chan string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan string, 16)
+	s := &session{con: console.New(), line: newTimeline(), id: strings.Repeat("ab", 16), syslog: syslog.New("ab"), cmdline: cmdline}
+	s.end = func(id string) error { ended <- id; return errors.New("this machine cannot") }
+	var err error
+	if s.set, err = settings.Read(s.cmdline, fstest.MapFS{}); err != nil {
+		t.Fatal(err)
+	}
+	s.net = network.New(network.Options{Log: s.report, Mark: s.line.mark})
+	v := newScreenTerm(t, s.con)
+	done := make(chan struct{})
+	go func() { defer close(done); _ = s.run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+		s.con.Close()
+		if t.Failed() {
+			t.Logf("lines:\n%s", strings.Join(s.con.Lines(), "\n"))
+		}
+	})
+	return s, v, ended
 }
