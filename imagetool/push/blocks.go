@@ -273,28 +273,36 @@ type fileResult struct {
 	blocks int   // different blocks
 }
 
+// newFileResult tells of a file from its index, which raw holds.
+func newFileResult(name string, raw []byte, x *index.Index) *fileResult {
+	r := &fileResult{name: name, index: raw, size: x.Size()}
+	seen := make(map[digest.SHA256]bool)
+	for i := range x.Len() {
+		if e := x.Entry(i); !e.Zero() && !seen[e.SHA256] {
+			seen[e.SHA256] = true
+			r.blocks++
+			r.stored += int64(e.StoredLen)
+		}
+	}
+	return r
+}
+
 func makeIndex(name string, pieces []*piece, cutting index.Cutting) (*fileResult, error) {
 	b := index.Builder{Cutting: cutting}
-	r := &fileResult{name: name}
-	seen := make(map[*stored]bool)
 	for _, p := range pieces {
 		if p.zero > 0 {
 			b.AddZero(p.zero)
-			r.size += p.zero
 			continue
 		}
 		b.Add(p.plain, p.block.length, p.sum)
-		r.size += int64(p.plain)
-		if !seen[p.block] {
-			seen[p.block] = true
-			r.blocks++
-			r.stored += int64(p.block.length)
-		}
 	}
 	data, err := b.Bytes()
 	if err != nil {
 		return nil, fmt.Errorf("index of the root's %s: %w", name, err)
 	}
-	r.index = data
-	return r, nil
+	x, err := index.Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("index of the root's %s: %w", name, err)
+	}
+	return newFileResult(name, data, x), nil
 }

@@ -123,5 +123,5 @@ func (u *uploader) reuse(ctx context.Context, name string, raw []byte, x *index.
 		return nil, nil
 	}
 	u.add(x.Size())
-	return &fileResult{name: name, index: raw, size: x.Size(), stored: x.StoredSize(), blocks: x.Blocks()}, nil
+	return newFileResult(name, raw, x), nil
 }
