@@ -32,6 +32,7 @@ type options struct {
 	grace           time.Duration
 	connections     int
 	maxFile         int64
+	lan             lanOptions
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -44,6 +45,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
   server --listen 127.0.0.1:0              # a free port, which the log tells
   server --tls-cert boot.pem --tls-key boot.key --url https://boot.example.org
   server --passphrase-file /root/passphrase  # encrypts the server's own key
+  server --lan eth1                        # the services of the classic LAN, too
   server token --data /srv/inetboot        # prints the publishers' token
   server completion bash >/etc/bash_completion.d/server`,
 		Args:          cobra.NoArgs,
@@ -64,6 +66,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	f.DurationVar(&o.grace, "grace", 10*time.Second, "how long transfers may go on after the signal to stop")
 	f.IntVar(&o.connections, "max-connections", 10000, "most connections at once; more wait")
 	f.Int64Var(&o.maxFile, "max-file", store.DefaultLimits().File, "largest kernel or initrd, in bytes")
+	o.lan.flags(cmd)
 	cmd.AddCommand(&cobra.Command{
 		Use:   "token",
 		Short: "Print the token that publishers have to show",

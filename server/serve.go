@@ -62,6 +62,10 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) (err error
 	if folder.Encrypted {
 		log.Warn("the server's key is encrypted from now on; copies of its file that were made before are not", "passphrase", passphrase.From)
 	}
+	scheme := "http"
+	if tlsConfig != nil {
+		scheme = "https"
+	}
 	limits := store.DefaultLimits()
 	limits.File = o.maxFile
 	dir, err := store.Open(folder.Store(), folder.Temp(), limits, publish.KeySigner(folder.Online))
@@ -77,10 +81,19 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) (err error
 	if err != nil {
 		return err
 	}
+	services, err := openLAN(ctx, o, lanParts{data: folder.Path, store: dir, http: ln.Addr(), scheme: scheme, log: log})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, services.Close()) }()
+	if err := dropPrivileges(o, folder.Path, services.Capabilities(), log); err != nil {
+		return err
+	}
 	work, stopWork := context.WithCancel(ctx)
 	var working sync.WaitGroup
 	working.Go(func() { keeper.Run(work) })
 	working.Go(func() { refresh(work, dir, log) })
+	working.Go(func() { services.Run(work) })
 	defer working.Wait() // before the store is closed
 	defer stopWork()
 
@@ -91,10 +104,6 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) (err error
 		MaxHeaderBytes:    32 << 10,
 		TLSConfig:         tlsConfig,
 		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-	}
-	scheme := "http"
-	if tlsConfig != nil {
-		scheme = "https"
 	}
 	url := o.url
 	if url == "" {
