@@ -32,6 +32,7 @@ type lanOptions struct {
 	database string
 	clients  string
 	unknown  string
+	dhcp     dhcpOptions
 }
 
 func (o *lanOptions) flags(cmd *cobra.Command) {
@@ -42,6 +43,7 @@ func (o *lanOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.iface, "lan", "", "interface of a LAN to serve machines on that boot by PXE or UEFI HTTP; without it there are no services but HTTP")
 	f.StringVar(&o.user, "user", "", "user to run as after the start, if started by root (default with --lan "+lanUser+", else root stays)")
 	f.StringVar(&o.unknown, "unknown", string(clients.BootUnknown), "machines that are not known: yes (they boot like others), setup (only the menu's entry "+clients.SetupEntry+"), no (no answer)")
+	o.dhcp.flags(cmd)
 }
 
 // lanParts is what services of the LAN are made of.
@@ -75,7 +77,7 @@ type newService func(ctx context.Context, o *options, p *lanParts) (lan.Service,
 
 // lanServices are all services that there are, in the order in which they open.
 func lanServices() []newService {
-	return []newService{}
+	return []newService{newDHCP}
 }
 
 // lanSet is the services of the LAN, open, and what they stand on.

@@ -84,7 +84,8 @@ func open(dsn string, postgres bool) (db *sql.DB, name string, err error) {
 	if err := f.Close(); err != nil {
 		return nil, "", fmt.Errorf("open the database %s: %w", path, err)
 	}
-	q := url.Values{"_txlock": {"immediate"}, "_pragma": {"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(NORMAL)", "foreign_keys(1)"}}
+	// FULL: a lease that a machine was told of has to survive a loss of power.
+	q := url.Values{"_txlock": {"immediate"}, "_pragma": {"busy_timeout(5000)", "journal_mode(WAL)", "synchronous(FULL)", "foreign_keys(1)"}}
 	db, err = sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+q.Encode())
 	if err != nil {
 		return nil, "", fmt.Errorf("open the database %s: %w", path, err)

@@ -21,7 +21,7 @@ const (
 	PXEPort    = 4011
 )
 
-// Options of a Service.
+// ServiceOptions are what a Service is made of.
 type ServiceOptions struct {
 	Config
 	Interface string
