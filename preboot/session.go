@@ -106,7 +106,7 @@ func runSession(ctx context.Context) error {
 		Log:        s.report,
 		Mark:       s.line.mark,
 		ResolvConf: "/etc/resolv.conf",
-		Hardware:   func() string { return system.Adapters("/sys/bus") },
+		Hardware:   func() string { return hardware("/sys/bus", "/lib/modules", system.KernelLog) },
 	})
 	return s.run(ctx)
 }

@@ -33,7 +33,7 @@ type Options struct {
 	Log        func(string)  // lines for people
 	Mark       func(string)  // moments for the timeline: "link", "dhcp"
 	ResolvConf string        // file to write the name servers to; "": none
-	Hardware   func() string // lists the adapters that no driver has taken, for people; nil, "": none
+	Hardware   func() string // says which network hardware cannot be used, for people; nil, "": none
 
 	Carrier time.Duration // how long to wait for a carrier; 0: 45 s
 	Links   time.Duration // how long to wait for a first link; 0: 15 s (USB takes its time)
@@ -222,12 +222,11 @@ func (a *attempt) open(but *port) int {
 // failure joins what went wrong.
 func (a *attempt) failure() error {
 	var all []error
-	carrier := false
 	for _, p := range a.order {
 		all = append(all, p.failures...)
-		carrier = carrier || p.link.name != ""
 	}
-	if hw := a.n.o.Hardware(); hw != "" && !carrier {
+	// A cable that is plugged into hardware without a driver looks like none.
+	if hw := a.n.o.Hardware(); hw != "" && !a.n.carrier.Load() {
 		a.n.o.Log(hw)
 		all = append(all, errors.New(hw))
 	}

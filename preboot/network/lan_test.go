@@ -269,7 +269,7 @@ func TestConnectTakesTheLinkWithTheStore(t *testing.T) {
 	}
 }
 
-// The cable is put in late, and then there is no server.
+// There is no cable, and then no link; what nothing drives is named both times.
 func TestConnectSaysWhatIsMissing(t *testing.T) {
 	if os.Getenv(inside) == "" {
 		l := newLAN(t, 1)
@@ -280,9 +280,11 @@ func TestConnectSaysWhatIsMissing(t *testing.T) {
 	var r recorder
 	o := r.options()
 	o.Carrier = 300 * time.Millisecond
+	const unknown = "network hardware without a driver: PCI 1011:0019"
+	o.Hardware = func() string { return unknown }
 	n := New(o)
 	err := n.Connect(t.Context(), func(context.Context, *Config) error { return errors.New("never called") })
-	if !errors.Is(err, ErrNoCarrier) || !strings.Contains(r.text(), "eth0") || !strings.Contains(r.text(), "is the cable in?") {
+	if !errors.Is(err, ErrNoCarrier) || !strings.Contains(err.Error(), unknown) || !strings.Contains(r.text(), unknown) || !strings.Contains(r.text(), "eth0") || !strings.Contains(r.text(), "is the cable in?") {
 		t.Errorf("Connect = %v; log:\n%s", err, r.text())
 	}
 	// No link at all.
@@ -290,8 +292,8 @@ func TestConnectSaysWhatIsMissing(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.Links = 300 * time.Millisecond
-	if err := New(o).Connect(t.Context(), nil); !errors.Is(err, ErrNoLink) {
-		t.Errorf("Connect without links = %v; want ErrNoLink", err)
+	if err := New(o).Connect(t.Context(), nil); !errors.Is(err, ErrNoLink) || !strings.Contains(err.Error(), unknown) {
+		t.Errorf("Connect without links = %v; want ErrNoLink, and %q", err, unknown)
 	}
 }
 
