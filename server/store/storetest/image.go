@@ -98,6 +98,64 @@ func (p *Publisher) Add(t testing.TB, name string) *Image {
 	return img
 }
 
+// RootFile is a file of a root.
+type RootFile struct {
+	Name string
+	Data []byte
+}
+
+// AddRoot publishes an image, for amd64, whose root has the given files. What
+// is published later is newer.
+func (p *Publisher) AddRoot(t testing.TB, name, version, kind string, files ...RootFile) *Image {
+	t.Helper()
+	enc, err := block.NewEncoder(block.DefaultLevel, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kernel := []byte("kernel of " + name)
+	p.put(t, storepath.File(digest.Of(kernel)), kernel)
+	img := &Image{Name: catalog.ManifestName(name, version, "amd64")}
+	m := catalog.Manifest{
+		Format: catalog.ManifestFormat, Name: name, Version: version, Arch: "amd64",
+		Created: time.Unix(1_800_000_000+int64(len(p.targets)), 0).UTC(),
+		Kernel:  catalog.Kernel{Blob: digest.BlobOf(kernel), Release: "6"}, Initrd: digest.BlobOf(kernel), Root: catalog.Root{Type: kind},
+	}
+	for _, file := range files {
+		var b index.Builder
+		for rest := file.Data; len(rest) > 0; {
+			plain := rest[:min(len(rest), 64<<10)]
+			rest = rest[len(plain):]
+			if len(bytes.Trim(plain, "\x00")) == 0 {
+				b.AddZero(int64(len(plain)))
+				continue
+			}
+			stored := enc.Encode(nil, plain)
+			b.Add(len(plain), len(stored), digest.Of(plain))
+			p.put(t, storepath.Block(digest.Of(plain)), stored)
+		}
+		raw, err := b.Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.put(t, storepath.Index(digest.Of(raw)), raw)
+		x, err := index.Parse(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		img.Root = append(img.Root, x)
+		m.Root.Files = append(m.Root.Files, catalog.RootFile{Name: file.Name, Size: x.Size(), Stored: x.StoredSize(), Blocks: x.Blocks(), Index: digest.BlobOf(raw)})
+	}
+	data, err := m.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	img.Manifest = digest.Of(data)
+	p.put(t, storepath.Target(img.Name, img.Manifest), data)
+	p.targets[img.Name] = data
+	p.publish(t)
+	return img
+}
+
 // Remove takes an image out of the catalog.
 func (p *Publisher) Remove(t testing.TB, img *Image) {
 	t.Helper()
