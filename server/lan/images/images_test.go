@@ -15,8 +15,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
+	"github.com/inetboot/inetboot/internal/imagestest"
 	"github.com/inetboot/inetboot/server/lan/images"
-	"github.com/inetboot/inetboot/server/lan/images/imagestest"
 	"github.com/inetboot/inetboot/server/store/storetest"
 )
 

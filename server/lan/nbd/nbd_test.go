@@ -19,7 +19,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/inetboot/inetboot/server/lan/images/imagestest"
+	"github.com/inetboot/inetboot/internal/imagestest"
 	"github.com/inetboot/inetboot/server/lan/swap"
 	"github.com/inetboot/inetboot/server/lan/tcpserve"
 	"github.com/inetboot/inetboot/server/store/storetest"

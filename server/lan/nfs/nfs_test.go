@@ -20,8 +20,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/inetboot/inetboot/internal/imagestest"
 	"github.com/inetboot/inetboot/server/lan/images"
-	"github.com/inetboot/inetboot/server/lan/images/imagestest"
 	"github.com/inetboot/inetboot/server/lan/tcpserve"
 	"github.com/inetboot/inetboot/server/store/storetest"
 )
