@@ -24,8 +24,9 @@ var errCancelled = errors.New("cancelled")
 // errArch is wrapped when an image is for other machines.
 var errArch = errors.New("wrong architecture")
 
-// errHypervisor is returned for an image that a hypervisor starts.
-var errHypervisor = errors.New("this entry starts a hypervisor, which this boot medium cannot do: start it from the machine's own boot loader")
+// errHypervisor is returned for an image that a hypervisor starts, where it
+// would not find the machine's ACPI tables.
+var errHypervisor = errors.New("this entry starts a hypervisor, which a boot medium can do on machines with BIOS firmware alone: switch the firmware to legacy boot, or start it from the machine's own boot loader")
 
 // fetch downloads an image and shows how far it is. Escape goes back.
 func (s *session) fetch(ctx context.Context, p *plan) (*download.Files, error) {
@@ -66,6 +67,9 @@ func (s *session) fetch(ctx context.Context, p *plan) (*download.Files, error) {
 	n := files.Kernel.Size()
 	if files.Initrd != nil {
 		n += files.Initrd.Size()
+	}
+	for _, f := range files.Below {
+		n += f.Size()
 	}
 	took := max(time.Since(begin), time.Millisecond)
 	s.say("%s in %.1f s, %s/s", origin(n, p.source.Cached()-before), took.Seconds(), size(int64(float64(n)/took.Seconds())))
@@ -188,9 +192,9 @@ func (st *store) keep(ctx context.Context, names []string, img *catalog.Image, s
 		}
 	}
 	man := img.Manifest()
-	list = append(list,
-		handoff.StoreFile{Path: storepath.File(man.Kernel.SHA256), Blob: man.Kernel.Blob},
-		handoff.StoreFile{Path: storepath.File(man.Initrd.SHA256), Blob: man.Initrd})
+	for _, b := range man.Files() {
+		list = append(list, handoff.StoreFile{Path: storepath.File(b.SHA256), Blob: b})
+	}
 	for _, f := range man.Root.Files {
 		list = append(list, handoff.StoreFile{Path: storepath.Index(f.Index.SHA256), Blob: f.Index})
 	}

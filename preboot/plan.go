@@ -13,6 +13,7 @@ import (
 	"github.com/inetboot/inetboot/preboot/boot"
 	"github.com/inetboot/inetboot/preboot/cache"
 	"github.com/inetboot/inetboot/preboot/download"
+	"github.com/inetboot/inetboot/preboot/system"
 )
 
 // plan is what is to be started, and where it comes from.
@@ -81,7 +82,7 @@ func startable(img *catalog.Image) error {
 	if man.Arch != runtime.GOARCH {
 		return fmt.Errorf("%w: the image is for %s, this machine is %s", errArch, man.Arch, runtime.GOARCH)
 	}
-	if man.Hypervisor != nil {
+	if man.Hypervisor != nil && !system.BIOS() {
 		return errHypervisor
 	}
 	return nil
@@ -90,10 +91,15 @@ func startable(img *catalog.Image) error {
 // passed returns the options of this machine's own command line that are for
 // the image.
 func (s *session) passed(img *catalog.Image) []string {
-	if man := img.Manifest(); man.NoRoot() {
-		return slices.Concat(s.set.PassAlone, s.set.Pass) // it sets its network up itself
+	man := img.Manifest()
+	pass := s.set.Pass
+	if man.NoRoot() {
+		pass = slices.Concat(s.set.PassAlone, pass) // it sets its network up itself
 	}
-	return s.set.Pass
+	if man.Hypervisor != nil {
+		pass = firstDomain(pass)
+	}
+	return pass
 }
 
 // cmdlineOf returns what settings add to the kernel's command line.
@@ -139,7 +145,11 @@ func (s *session) execute(ctx context.Context, p *plan) error {
 	} else if err := s.handOver(ctx, p, files); err != nil {
 		return err
 	}
-	if err := s.loadFiles(files, cmdline); err != nil {
+	load := s.loadFiles
+	if man.Hypervisor != nil {
+		load = func(files *download.Files, cmdline string) error { return s.loadHypervisor(&man, files, cmdline) }
+	}
+	if err := load(files, cmdline); err != nil {
 		return err
 	}
 	return s.jump(p.id)

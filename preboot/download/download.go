@@ -24,12 +24,13 @@ type Source interface {
 type Files struct {
 	Kernel  *File
 	Initrd  *File    // nil if the image has none
+	Below   []*File  // the hypervisor and its further modules; nil if the image has none
 	Indexes [][]byte // in the order of the root's files
 }
 
 // Close gives the memory back.
 func (f *Files) Close() {
-	for _, x := range []*File{f.Kernel, f.Initrd} {
+	for _, x := range append([]*File{f.Kernel, f.Initrd}, f.Below...) {
 		if x != nil {
 			x.Close()
 		}
@@ -58,7 +59,7 @@ type Progress func(Sizes)
 
 // Sizes counts bytes.
 type Sizes struct {
-	Kernel, KernelTotal int64
+	Kernel, KernelTotal int64 // with a hypervisor and its modules
 	Initrd, InitrdTotal int64
 	Index, IndexTotal   int64
 }
@@ -83,8 +84,13 @@ func Fetch(ctx context.Context, src Source, img *catalog.Image, progress Progres
 	}()
 	var kernel, initrd atomic.Int64
 	extra := make([]atomic.Int64, len(more))
+	blobs := below(&man)
+	lower := make([]atomic.Int64, len(blobs))
 	index := make([]atomic.Int64, len(man.Root.Files))
 	total := Sizes{KernelTotal: man.Kernel.Size, InitrdTotal: man.Initrd.Size}
+	for _, b := range blobs {
+		total.KernelTotal += b.Size
+	}
 	for _, m := range more {
 		total.InitrdTotal += m.Manifest().Initrd.Size
 	}
@@ -102,6 +108,9 @@ func Fetch(ctx context.Context, src Source, img *catalog.Image, progress Progres
 			}
 			s := total
 			s.Kernel, s.Initrd = kernel.Load(), initrd.Load()
+			for i := range lower {
+				s.Kernel += lower[i].Load()
+			}
 			for i := range extra {
 				s.Initrd += extra[i].Load()
 			}
@@ -136,6 +145,19 @@ func Fetch(ctx context.Context, src Source, img *catalog.Image, progress Progres
 	if man.Initrd.Size > 0 {
 		get("initrd", storepath.File(man.Initrd.SHA256), man.Initrd, files.Initrd, &initrd)
 	}
+	for i, b := range blobs {
+		f, err := newFile("hypervisor")
+		if err != nil {
+			cancel(err)
+			break
+		}
+		files.Below = append(files.Below, f)
+		what := "hypervisor"
+		if i > 0 {
+			what = fmt.Sprintf("hypervisor's module %d", i)
+		}
+		get(what, storepath.File(b.SHA256), b, f, &lower[i])
+	}
 	at := man.Initrd.Size
 	for i, m := range more {
 		at = aligned(at)
@@ -152,6 +174,18 @@ func Fetch(ctx context.Context, src Source, img *catalog.Image, progress Progres
 		return nil, err
 	}
 	return files, nil
+}
+
+// below returns the hypervisor and its further modules.
+func below(man *catalog.Manifest) []digest.Blob {
+	if man.Hypervisor == nil {
+		return nil
+	}
+	out := []digest.Blob{man.Hypervisor.Blob}
+	for _, m := range man.Hypervisor.Modules {
+		out = append(out, m.Blob)
+	}
+	return out
 }
 
 // sliceWriter writes into memory of the right length.

@@ -14,6 +14,8 @@ import (
 type File struct {
 	f *os.File
 
+	mapped [][]byte
+
 	mu   sync.Mutex
 	size int64
 }
@@ -72,5 +74,25 @@ func (f *File) ReadOnly() (*os.File, error) {
 	return r, errors.Join(f.Close())
 }
 
+// ReadAt implements io.ReaderAt.
+func (f *File) ReadAt(b []byte, off int64) (int, error) { return f.f.ReadAt(b, off) }
+
+// Map returns the contents, which are not to be written to, until Close.
+func (f *File) Map() ([]byte, error) {
+	b, err := unix.Mmap(int(f.f.Fd()), 0, int(f.Size()), unix.PROT_READ, unix.MAP_SHARED)
+	if err != nil {
+		return nil, fmt.Errorf("map the %s: %w", f.f.Name(), err)
+	}
+	f.mapped = append(f.mapped, b)
+	return b, nil
+}
+
 // Close gives the memory back, unless ReadOnly's file still holds it.
-func (f *File) Close() error { return f.f.Close() }
+func (f *File) Close() error {
+	var err error
+	for _, b := range f.mapped {
+		err = errors.Join(err, unix.Munmap(b))
+	}
+	f.mapped = nil
+	return errors.Join(err, f.f.Close())
+}

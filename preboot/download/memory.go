@@ -38,6 +38,9 @@ const (
 func (m Memory) Check(img *catalog.Image, more ...*catalog.Image) error {
 	man := img.Manifest()
 	size := man.Kernel.Size + man.Initrd.Size
+	for _, b := range below(&man) {
+		size += b.Size
+	}
 	for _, i := range more {
 		size += i.Manifest().Initrd.Size
 	}

@@ -1,0 +1,60 @@
+package multiboot
+
+import "encoding/binary"
+
+// trampoline returns the machine code, for the address at, that leads from
+// 64-bit mode to a program's entry.
+func trampoline(at, info, entry uint32) []byte {
+	const (
+		code32    = 0x30 // offsets of the pieces
+		gdt       = 0x80
+		gdtPlace  = 0xa0
+		stackEnd  = page
+		selectorC = 0x08
+		selectorD = 0x10
+	)
+	le := binary.LittleEndian
+	b := make([]byte, 0, page)
+	emit := func(code ...byte) { b = append(b, code...) }
+	long := func(n uint32, code ...byte) { b = le.AppendUint32(append(b, code...), n) }
+	until := func(n int) { b = append(b, make([]byte, n-len(b))...) }
+
+	// 64-bit mode, paging is on, all RAM is mapped to itself.
+	emit(0xfa)                               // cli
+	emit(0xfc)                               // cld
+	long(at+stackEnd, 0xbc)                  // mov esp, the page's end
+	long(at+gdtPlace, 0xbf)                  // mov edi, gdtPlace
+	emit(0x0f, 0x01, 0x17)                   // lgdt [rdi]
+	emit(0x6a, selectorC)                    // push the selector of 32-bit code
+	long(at+code32, 0xb8)                    // mov eax, code32
+	emit(0x50)                               // push rax
+	emit(0x48, 0xcb)                         // retfq
+	until(code32)                            // 32-bit mode, paging is on
+	long(selectorD, 0xb8)                    // mov eax, the selector of data
+	emit(0x8e, 0xd8)                         // mov ds, eax
+	emit(0x8e, 0xc0)                         // mov es, eax
+	emit(0x8e, 0xe0)                         // mov fs, eax
+	emit(0x8e, 0xe8)                         // mov gs, eax
+	emit(0x8e, 0xd0)                         // mov ss, eax
+	emit(0x0f, 0x20, 0xc0)                   // mov eax, cr0
+	long(0x7fffffff, 0x25)                   // and eax, without PG
+	emit(0x0f, 0x22, 0xc0)                   // mov cr0, eax
+	long(0xc0000080, 0xb9)                   // mov ecx, EFER
+	emit(0x0f, 0x32)                         // rdmsr
+	long(^uint32(1<<8), 0x25)                // and eax, without LME
+	emit(0x0f, 0x30)                         // wrmsr
+	emit(0x31, 0xc0)                         // xor eax, eax
+	emit(0x0f, 0x22, 0xe0)                   // mov cr4, eax
+	long(bootMagic, 0xb8)                    // mov eax, the magic number
+	long(info, 0xbb)                         // mov ebx, the boot information
+	long(entry, 0xb9)                        // mov ecx, entry
+	emit(0xff, 0xe1)                         // jmp ecx
+	until(gdt)                               // descriptors
+	b = le.AppendUint64(b, 0)                //
+	b = le.AppendUint64(b, 0xcf9a000000ffff) // code, 32 bits, 4 GiB
+	b = le.AppendUint64(b, 0xcf92000000ffff) // data, 4 GiB
+	until(gdtPlace)
+	b = le.AppendUint16(b, 3*8-1)
+	b = le.AppendUint64(b, uint64(at+gdt))
+	return b
+}
