@@ -52,7 +52,7 @@ func TestImports(t *testing.T) {
 			if name, ok := strings.CutPrefix(imp, module+"internal/"); ok && folder == "iso" && !slices.Contains(forISO, name) {
 				t.Errorf("%s imports %s; of internal, iso may import %v", f[0], imp, forISO)
 			}
-			for _, harness := range []string{"vmtest", "testbed", "debianroot", "demo", "boottest", "bench", "faultdisk", "faulttest", "mirror/mirrortest", "s3test", "slowline", "imagestest"} {
+			for _, harness := range []string{"vmtest", "testbed", "debianroot", "demo", "boottest", "bench", "faultdisk", "faulttest", "mirror/mirrortest", "s3test", "slowline", "udpline", "imagestest"} {
 				if imp == module+"internal/"+harness {
 					t.Errorf("%s imports %s, which is for tests and demonstrations", f[0], imp)
 				}
