@@ -18,6 +18,7 @@ import (
 	"github.com/inetboot/inetboot/server/clients"
 	"github.com/inetboot/inetboot/server/database"
 	"github.com/inetboot/inetboot/server/lan"
+	"github.com/inetboot/inetboot/server/lan/images"
 	"github.com/inetboot/inetboot/server/store"
 )
 
@@ -33,6 +34,7 @@ type lanOptions struct {
 	clients  string
 	unknown  string
 	dhcp     dhcpOptions
+	roots    rootOptions
 }
 
 func (o *lanOptions) flags(cmd *cobra.Command) {
@@ -44,6 +46,7 @@ func (o *lanOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.user, "user", "", "user to run as after the start, if started by root (default with --lan "+lanUser+", else root stays)")
 	f.StringVar(&o.unknown, "unknown", string(clients.BootUnknown), "machines that are not known: yes (they boot like others), setup (only the menu's entry "+clients.SetupEntry+"), no (no answer)")
 	o.dhcp.flags(cmd)
+	o.roots.flags(cmd)
 }
 
 // lanParts is what services of the LAN are made of.
@@ -55,6 +58,7 @@ type lanParts struct {
 	scheme  string     // of HTTP: http or https
 	db      *database.DB
 	clients *clients.Clients
+	images  *images.Library // see library
 	log     *slog.Logger
 }
 
@@ -77,7 +81,7 @@ type newService func(ctx context.Context, o *options, p *lanParts) (lan.Service,
 
 // lanServices are all services that there are, in the order in which they open.
 func lanServices() []newService {
-	return []newService{newDHCP}
+	return []newService{newDHCP, newNFS, newNBD}
 }
 
 // lanSet is the services of the LAN, open, and what they stand on.
@@ -85,6 +89,7 @@ type lanSet struct {
 	*lan.Set
 	db      *database.DB
 	clients *clients.Clients
+	images  *images.Library
 }
 
 // openLAN opens the services of the LAN: none without --lan.
@@ -118,6 +123,7 @@ func openLAN(ctx context.Context, o *options, p lanParts) (set *lanSet, err erro
 	var list []lan.Service
 	for _, f := range lanServices() {
 		s, err := f(ctx, o, &p)
+		set.images = p.images
 		if err != nil {
 			return set, err
 		}
@@ -144,6 +150,9 @@ func (s *lanSet) Close() error {
 	var errs []error
 	if s.Set != nil {
 		errs = append(errs, s.Set.Close())
+	}
+	if s.images != nil {
+		errs = append(errs, s.images.Close())
 	}
 	if s.db != nil {
 		errs = append(errs, s.db.Close())

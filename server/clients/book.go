@@ -39,7 +39,7 @@ type Settings struct {
 	Timezone    string            `json:"timezone,omitempty"`
 	Locale      string            `json:"locale,omitempty"`
 	Keyboard    string            `json:"keyboard,omitempty"` // LAYOUT or LAYOUT/VARIANT
-	Swap        int64             `json:"swap,omitempty"`     // bytes; 0: none
+	Swap        int64             `json:"swap,omitempty"`     // bytes; 0: none; see DefaultSwap
 	Origins     map[string]string `json:"origins,omitempty"`  // where each setting is from: FILE:LINE, or the section in the database
 }
 
@@ -449,6 +449,9 @@ func (s *Settings) apply(v Value) bool {
 		s.Keyboard = v.Text
 	case "swap":
 		s.Swap = 0
+		if v.Text == "yes" {
+			s.Swap = DefaultSwap
+		}
 		if n, err := ParseSize(v.Text); err == nil {
 			s.Swap = n
 		}

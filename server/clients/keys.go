@@ -24,6 +24,10 @@ const (
 // maxValue bounds a value, in bytes.
 const maxValue = 1000
 
+// DefaultSwap is the value of [Settings.Swap] for a client whose swap is as
+// large as the server says.
+const DefaultSwap = -1
+
 // maxSwap bounds the swap of a client, in bytes.
 const maxSwap = 1 << 40
 
@@ -95,7 +99,7 @@ func checkValue(kind Kind, name string, v Value) error {
 		return want(v.Text == "" || (wordOK(layout) && (!slash || wordOK(variant))), "LAYOUT or LAYOUT/VARIANT, as of XKB")
 	case "swap":
 		_, err := ParseSize(v.Text)
-		return want(v.Text == "no" || err == nil, "a size such as 512M, or no")
+		return want(v.Text == "no" || v.Text == "yes" || err == nil, "a size such as 512M, yes (as large as the server's --swap-size), or no")
 	case "env":
 		if !variable.MatchString(sub) {
 			return fmt.Errorf("%s: want env.NAME with a name of letters, digits and _", v.Key)
