@@ -110,6 +110,8 @@ under the same name and version is refused without --replace.`,
 	f.BoolVar(&o.Reading.Verbatim, "verbatim", false, "take a running machine as it is, with its keys and home folders")
 	f.StringVar(&o.ssh, "ssh", "", "the ssh program with its options, as \"ssh -i key\" (default: ssh)")
 	f.StringVar(&o.Reading.RegistryCA, "registry-ca", "", "file with PEM certificates to trust for a registry, beside the public ones and those in /etc/containers/certs.d and /etc/docker/certs.d")
+	f.StringVar(&o.Reading.RegistryCert, "registry-cert", "", "file with the PEM certificate to show to a registry that asks for one (default: *.cert in the same folders)")
+	f.StringVar(&o.Reading.RegistryKey, "registry-key", "", "file with the PEM key of --registry-cert (default: the same file)")
 	f.BoolVar(&o.Reading.PlainHTTP, "plain-http", false, "ask a registry without encryption")
 	f.Int64Var(&o.Reading.Limits.Entries, "max-entries", source.DefaultEntries, "most names that a source may have")
 	f.Int64Var(&o.Reading.Limits.Size, "max-size", source.DefaultSize, "most bytes that the files of a source may have, holes included")

@@ -66,3 +66,33 @@ func TestEncrypted(t *testing.T) {
 		}
 	}
 }
+
+type counting int
+
+func (c *counting) RoundTrip(*http.Request) (*http.Response, error) {
+	*c++
+	return &http.Response{}, nil
+}
+
+// The store that a registry sends on to is not shown the certificate.
+func TestIntroduced(t *testing.T) {
+	for _, tc := range []struct {
+		host, url string
+		want      bool
+	}{
+		{"registry.example", "https://registry.example/v2/", true},
+		{"registry.example", "https://registry.example:443/v2/", true},
+		{"registry.example:5000", "https://registry.example:5000/v2/", true},
+		{"registry.example:5000", "https://registry.example/v2/", false},
+		{"registry.example", "https://blobs.example/v2/", false},
+	} {
+		r, err := http.NewRequest(http.MethodGet, tc.url, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var known, anonymous counting
+		if _, err := (introduced{tc.host, &known, &anonymous}).RoundTrip(r); err != nil || (known == 1) != tc.want || known+anonymous != 1 {
+			t.Errorf("%s of the registry %s: %d times with the certificate, %d without, %v; want it shown: %v", tc.url, tc.host, known, anonymous, err, tc.want)
+		}
+	}
+}

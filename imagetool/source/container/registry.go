@@ -34,8 +34,12 @@ type Registry struct {
 	PlainHTTP bool
 	// CA is a file with certificates in PEM that are trusted, too; "": none.
 	CA string
-	// Folders have for registries, by HOST or HOST:PORT, folders with such
-	// files; nil: those of podman and docker.
+	// Certificate is a file in PEM with the certificate, and those between it
+	// and its authority, to show to registries that ask for one; "": none but
+	// those in Folders. Key is the file with its key; "": it is in the same one.
+	Certificate, Key string
+	// Folders have for registries, by HOST or HOST:PORT, folders with *.crt,
+	// authorities, and *.cert and *.key, certificates to show; nil: those of podman and docker.
 	Folders []string
 	// Keychain has the passwords; nil: those of docker login and podman
 	// login.
@@ -105,6 +109,9 @@ func (p *puller) explain(err error) error {
 	}
 	if host := p.repo.RegistryStr(); untrusted(err) {
 		return fmt.Errorf("%w: nobody who is trusted has signed the certificate of %s: name its authority with --registry-ca, or put it into /etc/containers/certs.d/%s/ca.crt: %w", source.ErrUnreadable, host, host, err)
+	}
+	if host := p.repo.RegistryStr(); refusedByAlert(err) {
+		return fmt.Errorf("%w: %s refuses TLS with us: if it wants a client certificate, name one that it trusts with --registry-cert and --registry-key, or put it into /etc/containers/certs.d/%s/client.cert and client.key: %w", source.ErrUnreadable, host, host, err)
 	}
 	var t *transport.Error
 	if errors.As(err, &t) {

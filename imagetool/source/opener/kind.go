@@ -30,7 +30,7 @@ const runningNote = "keys of the machine, home folders, temporary files and the 
 // does not.
 func named(ctx context.Context, b *source.Builder, name string, o Options) (known bool, err error) {
 	if ref, ok := strings.CutPrefix(name, registryPrefix); ok {
-		return true, container.Registry{PlainHTTP: o.PlainHTTP, CA: o.RegistryCA}.Pull(ctx, b, ref, o.Options)
+		return true, container.Registry{PlainHTTP: o.PlainHTTP, CA: o.RegistryCA, Certificate: o.RegistryCert, Key: o.RegistryKey}.Pull(ctx, b, ref, o.Options)
 	}
 	if strings.HasPrefix(name, remote.Scheme) {
 		ro := remote.Options{Command: o.SSH, Mounts: o.Mounts, Exclude: o.Exclude}

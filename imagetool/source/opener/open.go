@@ -30,6 +30,9 @@ type Options struct {
 	PlainHTTP bool     // registries are asked without encryption
 	// RegistryCA is a file with certificates that are trusted for registries.
 	RegistryCA string
+	// RegistryCert and RegistryKey are files with a certificate to show to
+	// registries, and its key.
+	RegistryCert, RegistryKey string
 }
 
 // Open reads the tree at name:
