@@ -246,6 +246,17 @@ func (a *app) loadCatalog(ctx context.Context, w *where) (store.Store, *catalog.
 	return st, cat, err
 }
 
+// loadNames is loadCatalog for commands that look through all that the catalog
+// lists.
+func (a *app) loadNames(ctx context.Context, w *where) (store.Store, *catalog.Catalog, []string, error) {
+	st, cat, err := a.loadCatalog(ctx, w)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	names, err := cat.Names(ctx)
+	return st, cat, names, err
+}
+
 // loadTrust returns the store and where trust in it begins, for commands that
 // only read: private keys are not needed.
 func (a *app) loadTrust(w *where) (store.Store, keys.Trust, error) {

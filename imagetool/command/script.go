@@ -101,11 +101,7 @@ func (a *app) scriptRemoveCommand() *cobra.Command {
 }
 
 func (a *app) runScripts(ctx context.Context, w *where) error {
-	st, cat, err := a.loadCatalog(ctx, w)
-	if err != nil {
-		return err
-	}
-	names, err := cat.Names(ctx)
+	st, cat, names, err := a.loadNames(ctx, w)
 	if err != nil {
 		return err
 	}

@@ -109,11 +109,7 @@ type listedSettings struct {
 }
 
 func (a *app) runSettings(ctx context.Context, w *where) error {
-	st, cat, err := a.loadCatalog(ctx, w)
-	if err != nil {
-		return err
-	}
-	names, err := cat.Names(ctx)
+	st, cat, names, err := a.loadNames(ctx, w)
 	if err != nil {
 		return err
 	}

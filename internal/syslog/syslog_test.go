@@ -259,23 +259,31 @@ func TestSender(t *testing.T) {
 	}
 }
 
-// A receiver that takes nothing delays nobody, and memory is bounded; what was
-// lost is told.
-func TestStalledReceiver(t *testing.T) {
+// silent starts a sender with a first line, for a receiver that a test plays
+// itself: its end of the connection. Both are closed with the test.
+func silent(t *testing.T) (*Sender, net.Conn) {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	t.Cleanup(func() { l.Close() })
 	s := New("")
 	s.Start(t.Context(), receiver("tcp", l.Addr()), "h", dialer())
-	defer s.Close()
+	t.Cleanup(s.Close)
 	s.Log(Message{Time: time.Now(), Text: "first"})
 	c, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
+	t.Cleanup(func() { c.Close() })
+	return s, c
+}
+
+// A receiver that takes nothing delays nobody, and memory is bounded; what was
+// lost is told.
+func TestStalledReceiver(t *testing.T) {
+	s, _ := silent(t)
 	begin := time.Now()
 	const lines = 8000
 	text := strings.Repeat("x", 5000)
@@ -373,20 +381,7 @@ func TestReceiverComesAndGoes(t *testing.T) {
 
 // A receiver that talks, endlessly, costs nothing.
 func TestTalkingReceiver(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	s := New("")
-	s.Start(t.Context(), receiver("tcp", l.Addr()), "h", dialer())
-	defer s.Close()
-	s.Log(Message{Time: time.Now(), Text: "first"})
-	c, err := l.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	s, c := silent(t)
 	if err := c.SetWriteDeadline(time.Now().Add(2 * time.Second)); err != nil {
 		t.Fatal(err)
 	}
