@@ -93,6 +93,13 @@ func TestWholeStory(t *testing.T) {
 	if out, _ = c.run(command.ExitOK, "refresh", "--expires", "1h"); !strings.Contains(out, "version 3") {
 		t.Errorf("refresh = %q", out)
 	}
+	c.run(command.ExitOK, "refresh") // to count for a year
+	if out, _ = c.run(command.ExitOK, "refresh", "--warn", "8760h"); !strings.Contains(out, "version 5") || strings.Count(out, "signed now") != 3 {
+		t.Errorf("refresh of what ends within --warn = %q", out)
+	}
+	if out, _ = c.run(command.ExitOK, "refresh"); !strings.Contains(out, "version 5") {
+		t.Errorf("refresh of what is not due = %q", out)
+	}
 }
 
 func TestExitCodes(t *testing.T) {

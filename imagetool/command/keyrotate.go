@@ -151,7 +151,7 @@ func (e *roleEdit) delegation(d *publish.Delegation) error {
 		d.Lifetime = e.lifetime
 	}
 	if d.Threshold > len(d.Keys) {
-		return &usageError{fmt.Errorf("threshold %d of %s: it has %d keys", d.Threshold, d.Name, len(d.Keys))}
+		return &usageError{fmt.Errorf("threshold %d of %s: it has %d keys; key rotate --add gives it more", d.Threshold, d.Name, len(d.Keys))}
 	}
 	return nil
 }

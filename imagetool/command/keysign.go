@@ -132,7 +132,7 @@ func followRoots(k *keys.Folder, files []string) error {
 func readRoot(name string) ([]byte, error) {
 	data, err := os.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%s: there is no root that waits for signatures: %w", name, err)
+		return nil, fmt.Errorf("there is no root that waits for signatures: %w", err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read the root that waits for signatures: %w", err)

@@ -118,6 +118,9 @@ func (a *app) contents(ctx context.Context, w *where, spec string) (store.Store,
 
 func (a *app) pullTree(ctx context.Context, st store.Store, img *contents.Image, o *pullOptions, rep *reporter) (err error) {
 	t, _, err := rootfs.Open(ctx, st, img)
+	if errors.Is(err, rootfs.ErrNoRoot) {
+		return &usageError{fmt.Errorf("%w: --format files writes its kernel and initrd", err)}
+	}
 	if err != nil {
 		return err
 	}

@@ -27,8 +27,9 @@ func (a *app) refreshCommand() *cobra.Command {
 		Use:   "refresh",
 		Short: "Sign anew what would expire",
 		Long: `Refresh signs anew those parts of the catalog of which less than half of their
-lifetime is left, as far as their keys are here, and says when each expires. It
-is made for cron: where nothing is due it changes nothing.
+lifetime is left, or that expire within --warn, as far as their keys are here, and
+says when each expires. It is made for cron: where nothing is due it changes
+nothing.
 
 The exit code is 9 if something expires within --warn and was not signed anew,
 because its keys are elsewhere: on another publisher's machine, on the server, or,
@@ -42,7 +43,7 @@ as is good for the root's, in a safe.`,
 	o.flags(c)
 	c.Flags().DurationVar(&o.Lifetime, "expires", 0, "sign all but the root, to count that long from now (default: what is due, for as long as the root says)")
 	c.Flags().BoolVar(&o.All, "all", false, "sign everything that can be signed here, the root too")
-	c.Flags().DurationVar(&o.Warn, "warn", 0, "how long before the end to warn (default: a quarter of each lifetime)")
+	c.Flags().DurationVar(&o.Warn, "warn", 0, "how long before the end to sign, or to warn where that cannot be done (default: a quarter of each lifetime)")
 	return c
 }
 

@@ -115,7 +115,7 @@ func Generate(ctx context.Context, ring *Ring, plain bool, names ...string) (*Fo
 	f := New(ring)
 	root := filepath.Join(f.Dir, RootFile)
 	if _, err := os.Lstat(root); err == nil {
-		return nil, fmt.Errorf("%w, or was: %s is of a store: choose another folder with --keys", ErrExists, root)
+		return nil, fmt.Errorf("%w, or was: %s is of a store: choose another folder with --keys, or go on with its keys with --use-keys", ErrExists, root)
 	}
 	for _, name := range names {
 		if err := f.Create(ctx, name, plain); err != nil {

@@ -17,7 +17,12 @@ import (
 type RefreshOptions struct {
 	All      bool          // everything whose keys are there; else what is due
 	Lifetime time.Duration // not 0: all but the root, to count that long
-	Warn     time.Duration // how long before the end; 0: a quarter of each lifetime
+	Warn     time.Duration // how long before the end what is not signed is told, and what can be is due; 0: a quarter of each lifetime
+}
+
+// due tells whether what a role has signed is to be signed anew.
+func (o RefreshOptions) due(expires time.Time, r publish.Role, now time.Time) bool {
+	return publish.Due(expires, r.Lifetime, now) || expires.Sub(now) < o.Warn
 }
 
 // Refreshed is what Refresh found and did.
@@ -77,13 +82,13 @@ func (s *submission) refresh(ctx context.Context, o RefreshOptions) error {
 	set, signers := s.old.Trusted(), s.k.Signers()
 	all := o.All || o.Lifetime > 0
 	wanted := func(expires time.Time, r publish.Role) bool {
-		return signers.Suffice(r) && (all || publish.Due(expires, r.Lifetime, s.now))
+		return signers.Suffice(r) && (all || o.due(expires, r, s.now))
 	}
 	root, err := publish.NextRoot(set.Root().Bytes())
 	if err != nil {
 		return err
 	}
-	if r := root.Role(tuf.RoleRoot); signers.Suffice(r) && (o.All || publish.Due(set.Root().Expires(), r.Lifetime, s.now)) {
+	if r := root.Role(tuf.RoleRoot); signers.Suffice(r) && (o.All || o.due(set.Root().Expires(), r, s.now)) {
 		if s.root, err = root.Sign(ctx, s.now, signers); err != nil {
 			return err
 		}
