@@ -17,6 +17,7 @@ import (
 	"github.com/insomniacslk/dhcp/dhcpv4"
 
 	"github.com/inetboot/inetboot/server/database"
+	"github.com/inetboot/inetboot/server/database/databasetest"
 	"github.com/inetboot/inetboot/server/lan/bootfile"
 )
 
@@ -481,9 +482,16 @@ func TestDatabaseFails(t *testing.T) {
 // Two servers with one database, and two with a part of the addresses each,
 // never give an address to two machines.
 func TestTwoServers(t *testing.T) {
-	for _, how := range []string{"shared database", "parts"} {
+	for _, how := range []string{"shared database", "PostgreSQL", "parts"} {
 		t.Run(how, func(t *testing.T) {
 			db := openDB(t)
+			if how == "PostgreSQL" {
+				var err error
+				if db, err = database.Open(t.Context(), databasetest.Postgres(t)); err != nil {
+					t.Fatal(err)
+				}
+				t.Cleanup(func() { db.Close() })
+			}
 			var sites [2]*site
 			for i := range sites {
 				sites[i] = newSite(t, func(c *Config) {
