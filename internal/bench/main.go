@@ -71,6 +71,7 @@ func parts() []part {
 		{"blockfs-update", (*bench).update, false},
 		{"blockfs-line", (*bench).line, false},
 		{"blockfs-boot", (*bench).roots, false},
+		{"preboot-download", (*bench).prebootDownload, false},
 		{"boot", (*bench).boot, false},
 	}
 }
@@ -97,7 +98,7 @@ func selection(word string) ([]string, error) {
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	build := fs.String("build", "build", "folder with the programs and inetboot.iso")
-	which := fs.String("run", "all", "part to run, or several with commas: push, blockfs, blockfs-local, blockfs-line, blockfs-boot, boot, all")
+	which := fs.String("run", "all", "part to run, or several with commas: push, blockfs, blockfs-local, blockfs-line, blockfs-boot, preboot-download, boot, all")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
