@@ -12,6 +12,7 @@ import (
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/handoff"
 	"github.com/inetboot/inetboot/internal/storepath"
+	"github.com/inetboot/inetboot/internal/syslog"
 	"github.com/inetboot/inetboot/preboot/boot"
 	"github.com/inetboot/inetboot/preboot/console"
 	"github.com/inetboot/inetboot/preboot/download"
@@ -106,6 +107,9 @@ func (s *session) handOver(ctx context.Context, p *plan, files *download.Files) 
 			return part("network", errors.New("the connection is gone"))
 		}
 		h.Network = c.Network
+		if r := s.receiver(c); r != (syslog.Receiver{}) {
+			h.Syslog = r.String()
+		}
 		if len(s.set.Nameservers) > 0 {
 			h.Network.Nameservers = s.set.Nameservers
 		}
@@ -208,10 +212,11 @@ func (st *store) keep(ctx context.Context, names []string, img *catalog.Image, s
 
 // jump starts what is loaded: links down first, so that no card writes into
 // the next kernel's memory; consoles as they were.
-func (s *session) jump(id string) error {
+func (s *session) jump(ctx context.Context, id string) error {
 	s.cache.Close()
 	s.log("leaving for " + id)
 	s.log(s.line.text())
+	s.tellLeaving(ctx)
 	s.flushLog()
 	s.syslog.Close()
 	if err := s.net.Down(); err != nil {

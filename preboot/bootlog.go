@@ -18,8 +18,10 @@ import (
 // network goes.
 const logPatience = 250 * time.Millisecond
 
-// log sends a line to the syslog receiver once there is a network.
+// log sends a line to the syslog receiver once there is a network, and keeps it
+// for the server.
 func (s *session) log(line string) {
+	s.reports.lines.Add(time.Now(), line)
 	s.syslog.Log(syslog.Message{Time: time.Now(), Facility: syslog.Daemon, Severity: severity(line), Text: line})
 }
 

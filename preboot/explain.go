@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"strings"
 	"time"
@@ -106,11 +107,15 @@ func judged(err error) string {
 	}
 	var request *url.Error
 	if errors.As(err, &request) {
+		if errors.Is(request.Err, io.EOF) {
+			return "the server closed the connection without an answer"
+		}
 		return request.Err.Error() // without the URL, which follows
 	}
 	if m, ok := err.(interface{ Unwrap() []error }); ok {
 		if all := m.Unwrap(); len(all) == 2 && all[0] == mirror.ErrRejected {
-			return all[1].Error()
+			// With what else is said, such as how many bytes there are.
+			return strings.TrimPrefix(err.Error(), mirror.ErrRejected.Error()+": ")
 		}
 	}
 	return err.Error()

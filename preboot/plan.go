@@ -123,6 +123,7 @@ func (s *session) boot(ctx context.Context, e *catalog.Entry) error {
 
 // execute downloads and starts what p says. It returns only with an error.
 func (s *session) execute(ctx context.Context, p *plan) error {
+	s.entry = p.entry
 	man := p.img.Manifest()
 	s.say("%s %s: kernel %s of %s, initrd of %s", man.Name, man.Version, man.Kernel.Release, size(man.Kernel.Size), size(man.Initrd.Size))
 	if err := s.confirmDriver(ctx, p); err != nil {
@@ -152,7 +153,7 @@ func (s *session) execute(ctx context.Context, p *plan) error {
 	if err := load(files, cmdline); err != nil {
 		return err
 	}
-	return s.jump(p.id)
+	return s.jump(ctx, p.id)
 }
 
 // checkMemory returns an error that wraps download.ErrMemory if this machine

@@ -32,6 +32,10 @@ const (
 	bootPause  = 30 // after an entry failed that nobody chose
 )
 
+// resumePatience is how long a download that has begun waits for a server that
+// is away.
+const resumePatience = time.Minute
+
 // session is one machine's way from its first line to another kernel.
 type session struct {
 	con    *console.Set
@@ -51,6 +55,9 @@ type session struct {
 	cmdline string // the kernel's, as people have changed it since
 	before  *saved // what was before the last change; nil: nothing was changed
 	prefer  string // the mirror that a person wants; "": the nearest
+
+	reports reporter
+	entry   string // of the menu that was chosen last; "": none
 
 	scripted   bool // the script has run
 	cacheShown bool // the menu knows what has become of the search for the cache
@@ -251,7 +258,7 @@ func (s *session) newClient(urls []string, c *network.Config, proxy string) (*mi
 	if len(servers) == 0 && needsNames(urls) {
 		s.say("the network on %s names no name server; give nameserver=... or a URL with an address", c.Link)
 	}
-	return mirror.New(urls, mirror.Options{Proxy: proxy, CA: s.set.CA, Nameservers: servers})
+	return mirror.New(urls, mirror.Options{Proxy: proxy, CA: s.set.CA, Nameservers: servers, Resume: resumePatience})
 }
 
 // preferMirror makes client ask the mirror first that a person wants.
@@ -297,11 +304,14 @@ func (s *session) openStoreBy(ctx context.Context, c *network.Config, proxy stri
 		}
 	}
 	if err != nil {
-		client.Close()
+		defer client.Close()
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 		s.report(explain(err))
+		if refused(err) { // so the server answers
+			s.tellRefusal(ctx, client, c.MAC, explain(err))
+		}
 		return err
 	}
 	st.proxy = proxy

@@ -79,6 +79,7 @@ const networkHelp = "Automatic or static address, VLAN, name servers, HTTP proxy
 // seconds is below 0, it is tried again when the time is over. An empty
 // back offers no way back.
 func (s *session) failed(ctx context.Context, title, text, back string, seconds int) next {
+	s.tellFailure(ctx, text)
 	for ctx.Err() == nil {
 		ev := s.ask(ctx, menu.Options{
 			Title: "InetBoot: " + title, Text: text + "\n" + s.circumstances(), Items: s.remedies("Try again", back), Default: retryID, Timeout: seconds, Back: back != "",

@@ -46,7 +46,7 @@ func newDaemon() *cobra.Command {
 				return err
 			}
 			return daemon.Run(c.Context(), daemon.Options{
-				Handoff: h, Dir: dir, Link: link, Control: f.Messages, Orders: f.Orders, Stats: f.Stats, Boot: f.Boot, Status: f.Status,
+				Handoff: h, Dir: dir, Link: link, Control: f.Messages, Orders: f.Orders, Stats: f.Stats, Boot: f.Boot, Status: f.Status, Kernel: f.Kernel,
 				Cache: cacheDir, Fill: fill, Lock: true, Local: local,
 				Logger: slog.New(kmsg.NewHandler(f.Kmsg, "inetboot", slog.LevelInfo)),
 			})

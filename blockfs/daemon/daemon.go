@@ -95,6 +95,7 @@ type Options struct {
 	Stats   *os.File  // a Report is written there each second in which something changed; nil: nowhere
 	Boot    *os.File  // the report of the boot is written there; nil: nowhere
 	Status  net.Listener
+	Kernel  *os.File      // the kernel's log, for reading without waiting (O_NONBLOCK); sent to the handoff's syslog receiver; nil: it is not
 	Cache   string        // the cache folder; "": none
 	Fill    bool          // fill the cache in the background
 	Delay   time.Duration // before that, at most; 0: 20 s
@@ -122,6 +123,11 @@ const Patient = "patient"
 // StageOrder tells that a stage of the boot was reached: "stage NAME UNIX",
 // with milliseconds since 1970.
 func StageOrder(name string, unix int64) string { return fmt.Sprintf("stage %s %d", name, unix) }
+
+// FailureOrder tells why init has given the boot up: "failed REASON".
+func FailureOrder(reason string) string {
+	return "failed " + strings.Join(strings.Fields(reason), " ")
+}
 
 // Report is what the daemon writes to Options.Stats.
 type Report struct {
@@ -233,6 +239,7 @@ type daemon struct {
 	nic     *nic.Keeper // nil: there is no link
 	patient atomic.Bool
 	report  atomic.Pointer[pack.Report]
+	remote  *remoteLog // nil: the log is not sent
 	wg      sync.WaitGroup
 }
 
@@ -257,6 +264,23 @@ func (d *daemon) run(ctx context.Context) (err error) {
 		return fmt.Errorf("mirrors of the store: %w", err)
 	}
 	defer d.client.Close()
+	if d.o.Kernel != nil {
+		if d.remote = openLog(context.WithoutCancel(ctx), h, d.o.Link); d.remote != nil {
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				if err := d.remote.follow(ctx, d.o.Kernel); err != nil && ctx.Err() == nil {
+					d.log.Warn("the log is not sent any more", "error", err)
+				}
+			}()
+			defer func() {
+				cancel()
+				_ = d.o.Kernel.SetReadDeadline(time.Now())
+				<-ended
+				d.remote.close()
+			}()
+		}
+	}
 	if h.Cache.UUID == "" {
 		// Preboot has not seen this disk: it did not know what is remembered.
 		d.disk.order(d.client)
@@ -335,6 +359,8 @@ func (d *daemon) orders(ctx context.Context) {
 			d.patient.Store(true)
 			d.root.Blocks().SetPatience(-1)
 			d.wg.Go(func() { d.afterBoot(ctx) })
+		case len(words) > 1 && words[0] == "failed" && !d.patient.Load():
+			d.wg.Go(func() { d.tellFailure(ctx, strings.Join(words[1:], " ")) })
 		case len(words) == 3 && words[0] == "stage":
 			if unix, err := strconv.ParseInt(words[2], 10, 64); err == nil {
 				d.root.MarkAt(words[1], unix)
@@ -360,6 +386,7 @@ func (d *daemon) afterBoot(ctx context.Context) {
 		return
 	}
 	d.report.Store(rep)
+	d.remote.bootOver()
 	if data, err := rep.Marshal(); err != nil {
 		d.log.Debug("no boot report", "error", err)
 	} else {

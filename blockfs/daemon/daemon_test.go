@@ -43,7 +43,8 @@ type rig struct {
 	orders     *io.PipeWriter
 	stats      *os.File
 	done       chan error
-	cache      string // folder; "": none
+	cache      string   // folder; "": none
+	kernel     *os.File // the kernel's log; nil: none
 }
 
 func newRig(t *testing.T) *rig {
@@ -86,7 +87,7 @@ func (r *rig) start(t *testing.T) {
 		defer messages.Close()
 		r.done <- daemon.Run(ctx, daemon.Options{
 			Handoff: r.h, Dir: r.dir, Control: messages, Orders: orders, Stats: stats,
-			Cache: r.cache, Fill: r.local == nil, Local: r.local, Delay: time.Millisecond,
+			Cache: r.cache, Fill: r.local == nil, Local: r.local, Delay: time.Millisecond, Kernel: r.kernel,
 			Quiet:  pack.Quiet{For: 50 * time.Millisecond, Least: 50 * time.Millisecond, Most: 5 * time.Second},
 			Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
 		})

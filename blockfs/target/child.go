@@ -68,6 +68,10 @@ func (b *booter) startDaemon(link netlink.Link, folder string) (*child, error) {
 	if err := offerProgram(program, Program); err != nil {
 		return fail(err)
 	}
+	kernel, err := os.OpenFile("/dev/kmsg", os.O_RDONLY, 0)
+	if err != nil {
+		return fail(err)
+	}
 	null, err := os.OpenFile("/dev/null", os.O_RDWR, 0)
 	if err != nil {
 		return fail(err)
@@ -84,13 +88,13 @@ func (b *booter) startDaemon(link netlink.Link, folder string) (*child, error) {
 	p, err := os.StartProcess(program, args, &os.ProcAttr{
 		Dir:   "/",
 		Env:   []string{"TZ=UTC"},
-		Files: []*os.File{null, null, null, orders, messages, b.kmsg, stats, report, status},
+		Files: []*os.File{null, null, null, orders, messages, b.kmsg, stats, report, status, kernel},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
 		return fail(err)
 	}
-	for _, f := range []*os.File{orders, messages, stats, report, status, null} {
+	for _, f := range []*os.File{orders, messages, stats, report, status, kernel, null} {
 		f.Close()
 	}
 	c := &child{pid: p.Pid, orders: ordersW, ready: make(chan struct{})}
@@ -206,23 +210,30 @@ const (
 	fdStats
 	fdBoot
 	fdStatus
+	fdKernel
 )
 
 // Files are what startDaemon passes to the daemon.
 type Files struct {
 	Orders, Messages, Kmsg, Stats, Boot *os.File
+	Kernel                              *os.File // the kernel's log, for reading
 	Status                              net.Listener
 }
 
 // Inherited returns what startDaemon passed to the daemon. It may be called
 // once.
 func Inherited() (*Files, error) {
-	for fd := fdOrders; fd <= fdStatus; fd++ {
+	for fd := fdOrders; fd <= fdKernel; fd++ {
 		unix.CloseOnExec(fd)
+	}
+	// So that a read can be ended.
+	if err := unix.SetNonblock(fdKernel, true); err != nil {
+		return nil, fmt.Errorf("take over the kernel's log: %w", err)
 	}
 	f := &Files{
 		Orders: os.NewFile(fdOrders, "orders"), Messages: os.NewFile(fdMessages, "messages"), Kmsg: os.NewFile(fdKmsg, "/dev/kmsg"),
 		Stats: os.NewFile(fdStats, statsFile), Boot: os.NewFile(fdBoot, bootFile),
+		Kernel: os.NewFile(fdKernel, "/dev/kmsg"),
 	}
 	socket := os.NewFile(fdStatus, StatusSocket)
 	defer socket.Close()

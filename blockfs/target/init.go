@@ -236,6 +236,11 @@ func (b *booter) giveUp(err error) {
 	}
 	b.shout(fmt.Sprintf("inetboot: cannot start this image: %v", err))
 	b.shout("inetboot: what to do: " + todo)
+	if b.d != nil {
+		if derr := b.d.order(daemon.FailureOrder(err.Error())); derr != nil {
+			b.log.Debug("the server is not told", "error", derr)
+		}
+	}
 	for left := rebootWait; left > 0; left -= 10 * time.Second {
 		b.shout(fmt.Sprintf("inetboot: restarting in %d s", int(left.Seconds())))
 		time.Sleep(10 * time.Second)

@@ -23,6 +23,7 @@ import (
 	"github.com/inetboot/inetboot/internal/site"
 	"github.com/inetboot/inetboot/internal/storepath"
 	"github.com/inetboot/inetboot/internal/strictjson"
+	"github.com/inetboot/inetboot/internal/syslog"
 )
 
 // Format is the value of a Handoff's "format".
@@ -47,7 +48,8 @@ type Handoff struct {
 	Network Network  `json:"network,omitzero"` // absent exactly if Offline
 	Offline bool     `json:"offline,omitempty"`
 	Cache   Cache    `json:"cache,omitzero"`
-	Entry   string   `json:"entry,omitempty"` // id of the menu's entry
+	Syslog  string   `json:"syslog,omitempty"` // where the boot's log goes, as in a site file
+	Entry   string   `json:"entry,omitempty"`  // id of the menu's entry
 	Image   Image    `json:"image"`
 	Root    Root     `json:"root"`
 	Stages  []Stage  `json:"stages,omitempty"`
@@ -185,6 +187,11 @@ func (h *Handoff) Check() error {
 		}
 	} else if err := h.Network.check(); err != nil {
 		return bad("network: %w", err)
+	}
+	if h.Syslog != "" {
+		if _, err := syslog.ParseURL(h.Syslog); err != nil {
+			return bad("%w", err)
+		}
 	}
 	if err := h.Cache.check(); err != nil {
 		return bad("cache: %w", err)

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"net/url"
+	"time"
 
 	"github.com/inetboot/inetboot/internal/digest"
 )
@@ -32,7 +34,10 @@ func (c *Client) Download(ctx context.Context, path string, want digest.Blob, w 
 		if errors.As(err, &local) {
 			cancel(local.err)
 		}
-		return d.done > before, err
+		if d.done > before {
+			d.last = time.Now()
+		}
+		return d.done > before || d.waits(err), err
 	})
 }
 
@@ -45,7 +50,15 @@ type download struct {
 	done     int64
 	source   *peer // the one mirror that all bytes so far are from; nil if several
 	progress func(int64)
+	last     time.Time // when bytes came last
 	buf      [128 << 10]byte
+}
+
+// waits tells whether a download that has begun goes on after err, although
+// nothing new came: the mirror cannot be asked, and that may be over soon.
+func (d *download) waits(err error) bool {
+	var unasked *url.Error
+	return d.done > 0 && errors.As(err, &unasked) && time.Since(d.last) < d.c.resume
 }
 
 type localError struct{ err error }

@@ -66,6 +66,11 @@ type Options struct {
 	// new byte before giving up; 0: 3; below 0: go on until the context ends.
 	Attempts int
 
+	// Resume is how long a Download that has begun waits, counted from its last
+	// byte, for a mirror that can be connected to, whatever Attempts says: a
+	// server that starts again is back within a minute. 0: it does not.
+	Resume time.Duration
+
 	// Remeasure is about how often mirrors are measured again; 0: only by
 	// Measure. A client without requests does nothing.
 	Remeasure time.Duration
@@ -87,6 +92,7 @@ type Client struct {
 	spare     chan struct{} // for second requests
 	idle      time.Duration
 	attempts  int
+	resume    time.Duration
 	remeasure time.Duration
 	log       *slog.Logger
 	ctx       context.Context // ends with Close
@@ -126,7 +132,7 @@ func New(urls []string, o Options) (*Client, error) {
 	spare := max(1, o.Connections/4)
 	c := &Client{
 		slots: make(chan struct{}, o.Connections), spare: make(chan struct{}, spare),
-		idle: o.Idle, attempts: o.Attempts, remeasure: o.Remeasure, log: o.Logger,
+		idle: o.Idle, attempts: o.Attempts, resume: o.Resume, remeasure: o.Remeasure, log: o.Logger,
 		hedges: hedgeStart, measured: time.Now(), due: o.Remeasure,
 	}
 	for _, u := range urls {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/inetboot/inetboot/blockfs/pack"
 	"github.com/inetboot/inetboot/catalog/publish"
+	"github.com/inetboot/inetboot/internal/bootlog"
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/storepath"
 	"github.com/inetboot/inetboot/server/boots"
@@ -74,6 +75,9 @@ func New(o Options) http.Handler {
 	e.GET("/api/v1/online-key", a.onlineKey)
 	e.POST("/"+pack.ReportPath, a.boot)
 	e.GET("/"+pack.ReportPath+"/:manifest", a.bootSummary, a.publisher)
+	e.POST("/"+bootlog.Path, a.bootLog)
+	e.GET("/"+bootlog.Path, a.bootLogs, a.publisher)
+	e.GET("/"+bootlog.Path+"/:boot", a.bootLogOf, a.publisher)
 	e.DELETE("/packs/:manifest", a.removePack, a.publisher)
 	e.GET("/*", a.get)
 	e.HEAD("/*", a.get)

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -8,11 +9,13 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/labstack/echo/v4"
 
 	"github.com/inetboot/inetboot/blockfs/pack"
+	"github.com/inetboot/inetboot/internal/bootlog"
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/server/boots"
 )
@@ -23,7 +26,12 @@ const reportTime = 30 * time.Second
 
 // boot takes what a machine reports about a boot. Anybody may send that, so
 // there is a limit to everything.
-func (a *api) boot(c echo.Context) error {
+func (a *api) boot(c echo.Context) error { return a.take(c, pack.MaxReport, a.boots.Add) }
+
+// bootLog takes a machine's log, likewise.
+func (a *api) bootLog(c echo.Context) error { return a.take(c, bootlog.MaxBytes, a.boots.AddLog) }
+
+func (a *api) take(c echo.Context, limit int64, add func(context.Context, netip.Addr, []byte) error) error {
 	r := c.Request()
 	from := remote(r)
 	end, ok := a.reports.begin(boots.Neighbourhood(from), a.now())
@@ -35,15 +43,51 @@ func (a *api) boot(c echo.Context) error {
 	body := &hurriedBody{ReadCloser: r.Body, control: http.NewResponseController(c.Response().Writer), end: time.Now().Add(min(reportTime, a.patience))}
 	stop := body.hurry()
 	r.Body = body
-	data, err := readBody(r, pack.MaxReport)
+	data, err := readBody(r, limit)
 	stop()
 	if err != nil {
 		return putError(err)
 	}
-	if err := a.boots.Add(r.Context(), from, data); err != nil {
+	if err := add(r.Context(), from, data); err != nil {
 		return putError(err)
 	}
 	return c.NoContent(http.StatusAccepted)
+}
+
+// bootLogs lists the logs that are kept.
+func (a *api) bootLogs(c echo.Context) error {
+	q := boots.LogQuery{Client: strings.ToLower(c.QueryParam("client")), BootID: c.QueryParam("boot")}
+	switch failed := c.QueryParam("failed"); failed {
+	case "", "0":
+	case "1":
+		q.Failed = true
+	default:
+		return refuse(http.StatusBadRequest, "failed=%.20s: want 1 for boots that did not get through, or 0 for all", failed)
+	}
+	c.Response().Header().Set("Cache-Control", "no-store")
+	return c.JSON(http.StatusOK, map[string][]boots.Log{"logs": a.boots.Logs(q)})
+}
+
+// bootLogOf returns the logs of one boot: for programs, or as plain text.
+func (a *api) bootLogOf(c echo.Context) error {
+	all, err := a.boots.BootLogs(c.Param("boot"))
+	if errors.Is(err, boots.ErrUnknown) {
+		return refuse(http.StatusNotFound, "%v", err)
+	}
+	if err != nil {
+		return err
+	}
+	c.Response().Header().Set("Cache-Control", "no-store")
+	if !strings.HasPrefix(c.Request().Header.Get("Accept"), "text/plain") {
+		return c.JSON(http.StatusOK, map[string][]boots.FullLog{"logs": all})
+	}
+	var b strings.Builder
+	for _, l := range all {
+		for _, line := range l.Text {
+			fmt.Fprintf(&b, "%s %s: %s\n", time.UnixMilli(line.Unix).UTC().Format("2006-01-02T15:04:05.000Z"), l.Part, line.Text)
+		}
+	}
+	return c.String(http.StatusOK, b.String())
 }
 
 // remote returns the address of the client, or of the proxy before it.

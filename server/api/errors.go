@@ -10,6 +10,7 @@ import (
 
 	"github.com/inetboot/inetboot/blockfs/pack"
 	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/internal/bootlog"
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/server/boots"
 	"github.com/inetboot/inetboot/server/store"
@@ -28,6 +29,7 @@ func putError(err error) error {
 		code int
 	}{
 		{pack.ErrReport, http.StatusBadRequest},
+		{bootlog.ErrReport, http.StatusBadRequest},
 		{boots.ErrUnknown, http.StatusUnprocessableEntity},
 		{boots.ErrBusy, http.StatusServiceUnavailable},
 		{store.ErrTooLarge, http.StatusRequestEntityTooLarge},

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -66,6 +67,7 @@ type Keeper struct {
 	log     *slog.Logger
 	delay   time.Duration
 	reports folder
+	logs    *logs
 	parsing chan struct{} // as many as may be parsed at once
 	wake    chan struct{}
 
@@ -102,6 +104,10 @@ func Open(o Options) (*Keeper, error) {
 		boots:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "inetboot_boot_reports_total", Help: "Reports of boots, by result."}, []string{"result"}),
 		packs:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "inetboot_boot_packs_total", Help: "Boot packs that were looked at after new reports, by result."}, []string{"result"}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "inetboot_boot_seconds", Help: "Time of boots, from the first to the last stage that they report.", Buckets: prometheus.ExponentialBuckets(2, 1.6, 12)}),
+	}
+	var err error
+	if k.logs, err = openLogs(filepath.Join(o.Dir, "logs")); err != nil {
+		return nil, err
 	}
 	manifests, err := k.reports.manifests()
 	if err != nil {
@@ -161,16 +167,11 @@ func (k *Keeper) Add(ctx context.Context, from netip.Addr, data []byte) (err err
 
 // parse returns a report, and it in the form in which it is kept.
 func (k *Keeper) parse(ctx context.Context, data []byte) (*pack.Report, []byte, error) {
-	late := time.NewTimer(parseWait)
-	defer late.Stop()
-	select {
-	case k.parsing <- struct{}{}:
-		defer func() { <-k.parsing }()
-	case <-late.C:
-		return nil, nil, fmt.Errorf("%w: others are being read", ErrBusy)
-	case <-ctx.Done():
-		return nil, nil, fmt.Errorf("%w: %w", ErrBusy, ctx.Err())
+	done, err := k.turn(ctx)
+	if err != nil {
+		return nil, nil, err
 	}
+	defer done()
 	r, err := pack.ParseReport(data)
 	if err != nil {
 		return nil, nil, err
@@ -179,6 +180,20 @@ func (k *Keeper) parse(ctx context.Context, data []byte) (*pack.Report, []byte, 
 		return nil, nil, err
 	}
 	return r, data, nil
+}
+
+// turn waits until one more may be parsed. The caller calls done after it.
+func (k *Keeper) turn(ctx context.Context) (done func(), err error) {
+	late := time.NewTimer(parseWait)
+	defer late.Stop()
+	select {
+	case k.parsing <- struct{}{}:
+		return func() { <-k.parsing }, nil
+	case <-late.C:
+		return nil, fmt.Errorf("%w: others are being read", ErrBusy)
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", ErrBusy, ctx.Err())
+	}
 }
 
 // check compares a report with the image that it is about, and returns the
