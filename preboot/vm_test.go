@@ -21,6 +21,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -98,6 +99,7 @@ type publisher struct {
 
 	missing []string          // drivers that the image lacks
 	targets map[string][]byte // that the catalog lists, too
+	entries []catalog.Entry   // that the menu has, too
 
 	mu    sync.Mutex
 	files map[string][]byte
@@ -196,6 +198,7 @@ func (p *publisher) publish(t *testing.T, version uint64, expires time.Time, ker
 		{ID: "reboot", Title: "Restart", Action: catalog.ActionReboot},
 		{ID: "off", Title: "Power off", Action: catalog.ActionPowerOff},
 	}
+	menu.Entries = append(menu.Entries, p.entries...)
 	menuFile, err := menu.Marshal()
 	if err != nil {
 		t.Fatal(err)
@@ -279,7 +282,15 @@ func (b *bed) start(t *testing.T, s *site.Site, c vmtest.Config) *vmtest.VM {
 
 func (b *bed) site() *site.Site { return &site.Site{URLs: []string{b.url}} }
 
-const patience = 60 // seconds; machines are emulated, and several may share a processor
+// patience is how many seconds a machine gets for its next step. They are
+// emulated, and several may share a processor: INETBOOT_TEST_PATIENCE gives them
+// more where much else runs.
+var patience = func() int {
+	if n, err := strconv.Atoi(os.Getenv("INETBOOT_TEST_PATIENCE")); err == nil {
+		return n
+	}
+	return 60
+}()
 
 func expectTarget(t *testing.T, vm *vmtest.VM) (cmdline string, h *handoff.Handoff) {
 	t.Helper()
@@ -372,7 +383,7 @@ func TestNoSettingsAndImageByURL(t *testing.T) {
 // onScreen waits until the screen shows some text.
 func onScreen(t *testing.T, vm *vmtest.VM, want string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(patience)*time.Second)
 	defer cancel()
 	var text string
 	for ctx.Err() == nil {
@@ -401,7 +412,7 @@ func screenshot(t *testing.T, vm *vmtest.VM, name string) {
 // Both consoles show the menu and take keys.
 func TestTwoConsoles(t *testing.T) {
 	b := newBed(t, 30)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*patience*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Duration(patience)*time.Second)
 	defer cancel()
 	vm := b.start(t, b.site(), vmtest.Config{Name: "consoles", VGA: true, NICs: []vmtest.NIC{{}}})
 	screen := func(want string) { t.Helper(); onScreen(t, vm, want) }
@@ -492,7 +503,7 @@ func TestUnknownKey(t *testing.T) {
 // ended waits for the end of the machine.
 func ended(t *testing.T, vm *vmtest.VM, want string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), patience*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Duration(patience)*time.Second)
 	defer cancel()
 	if why, err := vm.Wait(ctx); err != nil || why != want {
 		t.Errorf("the machine ended by %q, %v; want %s", why, err, want)
