@@ -1,7 +1,8 @@
 // Package syslog sends a machine's log lines to a syslog receiver (RFC 5424)
 // while nothing else on the machine does: over UDP, a line in a datagram
 // (RFC 5426), or over TCP with octet counting (RFC 6587 section 3.4.1). Lines
-// from before there was a network wait in memory.
+// from before there was a network wait in memory. For receivers it reads what
+// any machine sends.
 package syslog
 
 import (
