@@ -18,6 +18,7 @@ import (
 	"github.com/inetboot/inetboot/server/clients"
 	"github.com/inetboot/inetboot/server/database"
 	"github.com/inetboot/inetboot/server/lan"
+	"github.com/inetboot/inetboot/server/lan/bootmedia"
 	"github.com/inetboot/inetboot/server/lan/images"
 	"github.com/inetboot/inetboot/server/store"
 )
@@ -35,6 +36,8 @@ type lanOptions struct {
 	unknown  string
 	dhcp     dhcpOptions
 	roots    rootOptions
+	logs     logsOptions
+	boot     bootOptions
 }
 
 func (o *lanOptions) flags(cmd *cobra.Command) {
@@ -47,6 +50,8 @@ func (o *lanOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.unknown, "unknown", string(clients.BootUnknown), "machines that are not known: yes (they boot like others), setup (only the menu's entry "+clients.SetupEntry+"), no (no answer)")
 	o.dhcp.flags(cmd)
 	o.roots.flags(cmd)
+	o.logs.flags(cmd)
+	o.boot.flags(cmd)
 }
 
 // lanParts is what services of the LAN are made of.
@@ -58,7 +63,8 @@ type lanParts struct {
 	scheme  string     // of HTTP: http or https
 	db      *database.DB
 	clients *clients.Clients
-	images  *images.Library // see library
+	images  *images.Library  // see library
+	media   *bootmedia.Files // nil: there are none
 	log     *slog.Logger
 }
 
@@ -81,7 +87,7 @@ type newService func(ctx context.Context, o *options, p *lanParts) (lan.Service,
 
 // lanServices are all services that there are, in the order in which they open.
 func lanServices() []newService {
-	return []newService{newDHCP, newNFS, newNBD}
+	return []newService{newDHCP, newNFS, newNBD, newLogs, newTFTP}
 }
 
 // lanSet is the services of the LAN, open, and what they stand on.
@@ -90,6 +96,7 @@ type lanSet struct {
 	db      *database.DB
 	clients *clients.Clients
 	images  *images.Library
+	media   *bootmedia.Files // nil: there are none
 }
 
 // openLAN opens the services of the LAN: none without --lan.
@@ -120,6 +127,10 @@ func openLAN(ctx context.Context, o *options, p lanParts) (set *lanSet, err erro
 		return set, err
 	}
 	p.clients = set.clients
+	if set.media, err = openMedia(o, &p); err != nil {
+		return set, err
+	}
+	p.media = set.media
 	var list []lan.Service
 	for _, f := range lanServices() {
 		s, err := f(ctx, o, &p)
@@ -153,6 +164,9 @@ func (s *lanSet) Close() error {
 	}
 	if s.images != nil {
 		errs = append(errs, s.images.Close())
+	}
+	if s.media != nil {
+		errs = append(errs, s.media.Close())
 	}
 	if s.db != nil {
 		errs = append(errs, s.db.Close())

@@ -98,7 +98,7 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) (err error
 	defer stopWork()
 
 	srv := &http.Server{
-		Handler:           api.New(api.Options{Store: dir, Boots: keeper, Token: folder.Token, Online: folder.Online.Public().(ed25519.PublicKey), Log: log}),
+		Handler:           withMedia(services.media, api.New(api.Options{Store: dir, Boots: keeper, Token: folder.Token, Online: folder.Online.Public().(ed25519.PublicKey), Log: log}), log),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,

@@ -54,7 +54,7 @@ func wait(t *testing.T, dir, name string, n int) []Record {
 			return out
 		}
 		if time.Now().After(end) {
-			t.Fatalf("%d records, %v; want %d", len(out), err, n)
+			t.Fatalf("%d records, %v; want %d: %q", len(out), err, n, texts(out))
 		}
 	}
 }

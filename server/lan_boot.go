@@ -1,0 +1,120 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/inetboot/inetboot/catalog/tuf"
+	"github.com/inetboot/inetboot/internal/site"
+	"github.com/inetboot/inetboot/internal/storepath"
+	"github.com/inetboot/inetboot/server/lan"
+	"github.com/inetboot/inetboot/server/lan/bootmedia"
+	"github.com/inetboot/inetboot/server/lan/tftp"
+)
+
+// bootOptions are the options of the files that machines boot from.
+type bootOptions struct {
+	media    string
+	noTFTP   bool
+	tftpPort int
+}
+
+func (o *bootOptions) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringVar(&o.media, "media", "", "with --lan: folder with inetboot.efi, vmlinuz, initramfs.xz and inetboot.pxe, which `make iso` builds (default: the program's own folder if they are there, else "+mediaFolder+")")
+	f.BoolVar(&o.noTFTP, "no-tftp", false, "with --lan: no TFTP; machines that boot by HTTP still can")
+	f.IntVar(&o.tftpPort, "tftp-port", tftp.Port, "port of TFTP")
+}
+
+// mediaFolder is where packages put the media.
+const mediaFolder = "/usr/lib/inetboot"
+
+// openMedia opens the boot files, made for this server; nil if nobody named a
+// folder and there is none.
+func openMedia(o *options, p *lanParts) (*bootmedia.Files, error) {
+	b := bootmedia.Options{Dir: o.lan.boot.media, Site: site.Site{URLs: []string{p.url()}}}
+	if !o.lan.logs.off {
+		b.Site.Syslog = fmt.Sprintf("udp://%s", netip.AddrPortFrom(p.iface.IPv4.Addr(), uint16(o.lan.logs.port)))
+	}
+	b.Root = func() ([]byte, error) {
+		return p.store.Read(storepath.RoleMetadata(tuf.RoleRoot, 1), tuf.MaxRoot)
+	}
+	if b.Dir == "" {
+		if b.Dir = findMedia(); b.Dir == "" {
+			p.log.Warn("no boot files are served: they are neither beside the program nor in "+mediaFolder, "needed", strings.Join(bootmedia.Needed(), " "), "option", "--media")
+			return nil, nil
+		}
+	}
+	files, err := bootmedia.Open(b)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := b.Root(); errors.Is(err, fs.ErrNotExist) {
+		p.log.Warn("machines cannot boot before a publisher has made a catalog: imagetool init")
+	}
+	p.log.Info("boot files", "folder", b.Dir, "url", p.url()+bootFolder)
+	return files, nil
+}
+
+// findMedia returns the folder of the media, "" if there is none.
+func findMedia() string {
+	var dirs []string
+	if exe, err := os.Executable(); err == nil {
+		dirs = append(dirs, filepath.Dir(exe))
+	}
+	for _, d := range append(dirs, mediaFolder) {
+		found := true
+		for _, name := range bootmedia.Needed() {
+			if _, err := os.Stat(filepath.Join(d, name)); err != nil {
+				found = false
+			}
+		}
+		if found {
+			return d
+		}
+	}
+	return ""
+}
+
+// newTFTP makes the TFTP service.
+func newTFTP(_ context.Context, o *options, p *lanParts) (lan.Service, error) {
+	b := &o.lan.boot
+	if b.tftpPort < 1 || b.tftpPort > 65535 {
+		return nil, fmt.Errorf("--tftp-port %d: want from 1 to 65535", b.tftpPort)
+	}
+	if b.noTFTP || p.media == nil {
+		return nil, nil
+	}
+	c := tftp.Options{FS: p.media, Log: p.log}
+	for _, a := range p.iface.All {
+		if !a.Addr().IsLinkLocalUnicast() {
+			c.Addrs = append(c.Addrs, netip.AddrPortFrom(a.Addr(), uint16(b.tftpPort)))
+		}
+	}
+	return tftp.New(c), nil
+}
+
+// withMedia shows the boot files, if there are any, beside the rest of HTTP.
+func withMedia(files *bootmedia.Files, rest http.Handler, log *slog.Logger) http.Handler {
+	if files == nil {
+		return rest
+	}
+	mux := http.NewServeMux()
+	boot := files.Handler(bootFolder)
+	mux.HandleFunc(bootFolder, func(w http.ResponseWriter, r *http.Request) {
+		log.Info("boot file", "client", r.RemoteAddr, "method", r.Method, "path", r.URL.Path, "range", r.Header.Get("Range"))
+		boot.ServeHTTP(w, r)
+	})
+	mux.Handle("/", rest)
+	return mux
+}
