@@ -62,6 +62,8 @@ type NIC struct {
 	LAN      *LAN
 	Capture  string // file for a pcap of everything on this card; "": none
 	Restrict bool   // user networking without a way out of the machine
+	ROM      bool   // with iPXE in the card, by which a BIOS boots from the network
+	Boot     string // file that user networking names and serves by TFTP, for network boots
 }
 
 func (c *Config) check() error {
@@ -159,6 +161,8 @@ func (c *Config) args(dir, accel string, taps map[int]string) []string {
 			a = append(a, "-netdev", "tap,id="+id+",script=no,downscript=no,ifname="+tap)
 		} else if n.Restrict {
 			a = append(a, "-netdev", "user,id="+id+",restrict=on")
+		} else if n.Boot != "" {
+			a = append(a, "-netdev", "user,id="+id+",tftp="+escape(filepath.Dir(n.Boot))+",bootfile="+escape(filepath.Base(n.Boot)))
 		} else {
 			a = append(a, "-netdev", "user,id="+id)
 		}
@@ -169,8 +173,8 @@ func (c *Config) args(dir, accel string, taps map[int]string) []string {
 		dev := model + ",netdev=" + id + ",id=card" + fmt.Sprint(i) + ",mac=" + n.mac(i)
 		if model == "usb-net" {
 			dev += ",bus=usb.0"
-		} else {
-			dev += ",romfile=" // the card's own PXE ROM would boot before ours
+		} else if !n.ROM {
+			dev += ",romfile=" // it would boot before ours
 		}
 		a = append(a, "-device", dev)
 		if n.Capture != "" {
