@@ -258,7 +258,7 @@ func (s *session) newClient(urls []string, c *network.Config, proxy string) (*mi
 	if len(servers) == 0 && needsNames(urls) {
 		s.say("the network on %s names no name server; give nameserver=... or a URL with an address", c.Link)
 	}
-	return mirror.New(urls, mirror.Options{Proxy: proxy, CA: s.set.CA, Nameservers: servers, Resume: resumePatience})
+	return mirror.New(urls, mirror.Options{Proxy: proxy, CA: s.set.CA, Roots: publicRoots, Nameservers: servers, Resume: resumePatience})
 }
 
 // preferMirror makes client ask the mirror first that a person wants.

@@ -48,7 +48,13 @@ type Options struct {
 	Proxy       string       // URL of an HTTP proxy, http or https, with user:password@ if it wants them; "": none (the environment is not consulted)
 	CA          string       // PEM certificates, trusted beside the public roots
 	Nameservers []netip.Addr // asked instead of the system's resolver
-	Logger      *slog.Logger // nil: silent
+
+	// Roots returns the public roots, when something by HTTPS is first asked
+	// for: reading a hundred certificates takes its time. nil: the system's,
+	// which New reads.
+	Roots func() *x509.CertPool
+
+	Logger *slog.Logger // nil: silent
 
 	// Clock says whether certificates are valid; nil: time.Now.
 	Clock func() time.Time
@@ -145,19 +151,23 @@ func New(urls []string, o Options) (*Client, error) {
 	}
 	c.preferred = c.order[0]
 
-	// A pool that is set keeps crypto/tls from looking for files later.
-	roots, err := x509.SystemCertPool()
-	if err != nil {
-		roots = x509.NewCertPool()
-	}
-	if o.CA != "" && !roots.AppendCertsFromPEM([]byte(o.CA)) {
+	if o.CA != "" && !x509.NewCertPool().AppendCertsFromPEM([]byte(o.CA)) {
 		return nil, errors.New("the CA certificates hold no usable PEM block")
+	}
+	public := o.Roots
+	if public == nil {
+		public = systemRoots
+	}
+	roots := func() *x509.CertPool {
+		pool := public().Clone()
+		pool.AppendCertsFromPEM([]byte(o.CA))
+		return pool
 	}
 	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}
 	dialer.Resolver = Resolver(o.Nameservers)
 	t := &http.Transport{
 		DialContext:           dialer.DialContext,
-		TLSClientConfig:       &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12, Time: o.Clock},
+		TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12, Time: o.Clock},
 		TLSHandshakeTimeout:   o.Idle,
 		ResponseHeaderTimeout: o.Idle,
 		MaxIdleConns:          0,
@@ -175,9 +185,23 @@ func New(urls []string, o Options) (*Client, error) {
 		}
 		t.Proxy = http.ProxyURL(p)
 	}
-	c.http = &http.Client{Transport: t}
+	// A pool that is set keeps crypto/tls from looking for files later.
+	if o.Roots == nil || strings.HasPrefix(o.Proxy, "https:") {
+		t.TLSClientConfig.RootCAs = roots()
+		c.http = &http.Client{Transport: t}
+	} else {
+		c.http = &http.Client{Transport: &lateRoots{plain: t, roots: roots}}
+	}
 	c.ctx, c.stop = context.WithCancel(context.Background())
 	return c, nil
+}
+
+func systemRoots() *x509.CertPool {
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		return x509.NewCertPool()
+	}
+	return roots
 }
 
 // HTTP returns the client that reaches the mirrors: same proxy, roots and
