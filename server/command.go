@@ -103,6 +103,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		},
 	})
 	cmd.AddCommand(newLogsCommand(&o, stdout))
+	cmd.AddCommand(newClientsCommand(&o, os.Stdin, stdout))
 	cmd.SetArgs(args)
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)

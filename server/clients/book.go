@@ -468,3 +468,41 @@ func put(m map[string]string, k, v string) map[string]string {
 	m[k] = v
 	return m
 }
+
+// Merged returns all sections, where file and database have one of the same
+// name as one, in which the database's settings go over the file's.
+func (b *Book) Merged() []Section {
+	out := make([]Section, 0, len(b.sections))
+	for _, r := range b.refs() {
+		list := b.sections[r]
+		s := *list[0]
+		s.Values = slices.Clone(s.Values)
+		for _, more := range list[1:] {
+			for _, v := range more.Values {
+				if v.Key != "argument" {
+					s.Set(v.Key)
+				}
+			}
+			s.Values = append(s.Values, more.Values...)
+		}
+		out = append(out, s)
+	}
+	return out
+}
+
+// Duplicates returns an error that names the places if two sections are about
+// the same.
+func Duplicates(list []Section) error {
+	first := make(map[ref]*Section, len(list))
+	var errs []error
+	for i := range list {
+		s := &list[i]
+		r := ref{s.Kind, s.Name}
+		if was := first[r]; was == nil {
+			first[r] = s
+		} else if len(errs) < 50 {
+			errs = append(errs, fmt.Errorf("%w: %s: %s is there already, in %s", ErrInvalid, s.where(0), s.Header(), was.where(0)))
+		}
+	}
+	return errors.Join(errs...)
+}

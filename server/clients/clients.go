@@ -38,13 +38,14 @@ const (
 	RefuseUnknown Policy = "no"    // no answer
 )
 
-// ParsePolicy reads a policy.
+// ParsePolicy reads a policy that an administrator can choose; SetupUnknown is
+// none as long as machines do not read their entry from the server.
 func ParsePolicy(s string) (Policy, error) {
 	switch p := Policy(s); p {
-	case BootUnknown, SetupUnknown, RefuseUnknown:
+	case BootUnknown, RefuseUnknown:
 		return p, nil
 	}
-	return "", fmt.Errorf("machines that are not known: %q: want yes, setup or no", s)
+	return "", fmt.Errorf("machines that are not known: %q: want yes or no", s)
 }
 
 // SetupEntry is the entry of the menu for machines that are not known.

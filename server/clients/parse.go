@@ -101,4 +101,4 @@ func Format(list []Section) []byte {
 	return b.Bytes()
 }
 
-func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
