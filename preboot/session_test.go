@@ -276,7 +276,8 @@ func TestSessionOfAPerson(t *testing.T) {
 }
 
 // outside runs the test again in a namespace that has a cable to another one.
-func outside(t *testing.T) {
+// more adds to both before that.
+func outside(t *testing.T, more ...func(t *testing.T, ip func(args ...string), client, server string)) {
 	if os.Getuid() != 0 {
 		t.Skip("network namespaces need root")
 	}
@@ -297,6 +298,9 @@ func outside(t *testing.T) {
 	ip("-n", client, "link", "add", "eth0", "type", "veth", "peer", "name", "srv0", "netns", server)
 	ip("-n", server, "addr", "add", "10.77.0.1/24", "dev", "srv0")
 	ip("-n", server, "link", "set", "srv0", "up")
+	for _, m := range more {
+		m(t, ip, client, server)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "ip", "netns", "exec", client, os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
