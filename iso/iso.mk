@@ -31,9 +31,12 @@ $(BUILD)/inetboot.iso: $(BUILD)/iso $(BUILD)/vmlinuz $(BUILD)/initramfs.xz
 $(BUILD)/inetboot.efi: $(BUILD)/iso $(BUILD)/vmlinuz $(BUILD)/initramfs.xz
 	@$(BUILD)/iso efi --kernel $(BUILD)/vmlinuz --initramfs $(BUILD)/initramfs.xz -o $@
 
+$(BUILD)/inetboot.pxe: $(BUILD)/iso
+	@$(BUILD)/iso pxe -o $@
+
 .PHONY: iso
-iso: deps ## Build the boot media: build/inetboot.iso, build/inetboot.efi, build/vmlinuz, build/initramfs.xz
-	@$(MAKE) $(BUILD)/inetboot.iso $(BUILD)/inetboot.efi
+iso: deps ## Build the boot media: build/inetboot.{iso,efi,pxe}, build/vmlinuz, build/initramfs.xz
+	@$(MAKE) $(BUILD)/inetboot.iso $(BUILD)/inetboot.efi $(BUILD)/inetboot.pxe
 
 $(BUILD)/coldplug: $(PREBOOT_SOURCES) go.mod go.sum
 	@mkdir -p $(BUILD); echo "build: $@"
