@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -89,4 +90,25 @@ func TestScript(t *testing.T) {
 	}
 	vm.ExpectT(t, patience, `target: handoff: of the second initrd <nil>\n`)
 	vm.ExpectT(t, patience, `target: end`)
+}
+
+// A script that the catalog does not list counts by its hash alone; its time
+// ends it, and the menu goes on.
+func TestScriptByHash(t *testing.T) {
+	b := newBed(t, 3)
+	script := []byte("#!inetboot\necho script: waits\nsleep 3600 ||\necho script: goes on\n")
+	b.put("site/wait.txt", script)
+	sum := digest.Of(script)
+	vm := b.start(t, b.site(), vmtest.Config{Name: "script-time", Append: fmt.Sprintf("iscript=site/wait.txt,sha256=%s,timeout=2", sum)})
+	vm.ExpectT(t, patience, `script: waits\n`)
+	vm.ExpectT(t, patience, `inetboot: failed: script site/wait\.txt: line 3: the script.s time is over: 2s\n`)
+	vm.ExpectT(t, patience, `In \d s: Tiny Linux 1\.`)
+	vm.ExpectT(t, patience, `inetboot: starting tiny-1\n`)
+	if cmdline, _ := expectTarget(t, vm); strings.Contains(cmdline, "iscript") {
+		t.Errorf("target's command line = %q; want it without iscript", cmdline)
+	}
+	b.put("site/wait.txt", append(script, '\n'))
+	vm = b.start(t, b.site(), vmtest.Config{Name: "script-hash", Append: fmt.Sprintf("iscript=site/wait.txt,sha256=%s,timeout=2", sum)})
+	vm.ExpectT(t, patience, `inetboot: refused: script site/wait\.txt: it has SHA-256 [0-9a-f]{12} there, but the catalog says [0-9a-f]{12}`)
+	vm.ExpectT(t, patience, `In \d s: Tiny Linux 1\.`)
 }
