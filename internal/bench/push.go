@@ -26,7 +26,8 @@ const (
 
 // push publishes the same tree with imagetool, with casync, and compresses it
 // with zstd, all to the same disk, in turn; then what comes after a first
-// push: the same again, an update, and a source that is larger than memory.
+// push: the same again, an update, uploads to slow stores, and a source that is
+// larger than memory.
 func (b *bench) push(ctx context.Context) error {
 	tree := filepath.Join(b.dir, "tree")
 	if err := b.unpack(ctx, tree); err != nil {
@@ -112,6 +113,9 @@ func (b *bench) push(ctx context.Context) error {
 		return err
 	}
 	if err := b.updates(ctx, tree, p); err != nil {
+		return err
+	}
+	if err := b.uploads(ctx, tree); err != nil {
 		return err
 	}
 	return p.sparse(ctx, tree)
