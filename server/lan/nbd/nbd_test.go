@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -117,18 +118,26 @@ func TestClients(t *testing.T) {
 // Swap belongs to a machine, which is told by its neighbours' table and not by
 // what it says, and lasts from one connection to the next.
 func TestSwap(t *testing.T) {
-	mac := net.HardwareAddr{0x52, 0x54, 0, 0, 0, 1}
-	known, size := true, int64(4<<20)
+	// What the service is told of its client.
+	type told struct {
+		mac   net.HardwareAddr
+		known bool
+		size  int64
+	}
+	const size = 4 << 20
+	first, second := net.HardwareAddr{0x52, 0x54, 0, 0, 0, 1}, net.HardwareAddr{0x52, 0x54, 0, 0, 0, 2}
+	var now atomic.Pointer[told]
+	now.Store(&told{first, true, size})
 	dir := filepath.Join(t.TempDir(), "swap")
 	at := start(t, &Service{Swap: &Swap{
 		Files: &swap.Files{Dir: dir, Quota: 6 << 20},
 		Neighbour: func(context.Context, netip.Addr) (net.HardwareAddr, error) {
-			if !known {
+			if !now.Load().known {
 				return nil, swap.ErrNotOnLAN
 			}
-			return mac, nil
+			return now.Load().mac, nil
 		},
-		Size: func(context.Context, net.HardwareAddr) (int64, error) { return size, nil },
+		Size: func(context.Context, net.HardwareAddr) (int64, error) { return now.Load().size, nil },
 	}})
 	uri := "nbd://" + at + "/swap"
 	if out := program(t, "qemu-io", "-f", "raw", "-c", "write -P 0x5a 1M 300k", "-c", "flush", "-c", "discard 0 4k", uri); !strings.Contains(out, "wrote 307200") {
@@ -140,15 +149,15 @@ func TestSwap(t *testing.T) {
 	if fi, err := os.Stat(filepath.Join(dir, "52-54-00-00-00-01.swap")); err != nil || fi.Size() != size {
 		t.Errorf("the file: %v, %v", fi, err)
 	}
-	mac = net.HardwareAddr{0x52, 0x54, 0, 0, 0, 2}
+	now.Store(&told{second, true, size})
 	if out := program(t, "nbdinfo", uri); !strings.Contains(out, "failed") {
 		t.Errorf("a second client is beyond the quota: %s", out)
 	}
-	mac, size = net.HardwareAddr{0x52, 0x54, 0, 0, 0, 1}, 0
+	now.Store(&told{first, true, 0})
 	if out := program(t, "nbdinfo", uri); !strings.Contains(out, "failed") {
 		t.Errorf("a client that may not: %s", out)
 	}
-	size, known = 4<<20, false
+	now.Store(&told{first, false, size})
 	if out := program(t, "nbdinfo", uri); !strings.Contains(out, "failed") {
 		t.Errorf("a client that nobody knows: %s", out)
 	}
