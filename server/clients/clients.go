@@ -69,6 +69,7 @@ type Clients struct {
 	file    []Section  // what the file said when it could be read last
 
 	seen chan Sighting // waiting to be recorded
+	keep int           // how many machines stay recorded
 }
 
 // seenWaiting bounds how many sightings wait for the database; more are lost.
@@ -80,7 +81,7 @@ func Open(ctx context.Context, o Options) (*Clients, error) {
 	if o.Unknown == "" {
 		o.Unknown = BootUnknown
 	}
-	c := &Clients{o: o, seen: make(chan Sighting, seenWaiting)}
+	c := &Clients{o: o, seen: make(chan Sighting, seenWaiting), keep: maxSeen}
 	if o.DB != nil {
 		if err := o.DB.Migrate(ctx, "clients", steps()); err != nil {
 			return nil, err
@@ -205,10 +206,13 @@ func (c *Clients) Run(ctx context.Context) {
 	}
 }
 
-// record writes all sightings that wait, in one transaction.
+// recordBatch is how many sightings one transaction writes at most.
+const recordBatch = 128
+
+// record writes sightings that wait, in one transaction.
 func (c *Clients) record(ctx context.Context, first Sighting) error {
 	list := []Sighting{first}
-	for len(list) < seenWaiting {
+	for len(list) < recordBatch {
 		select {
 		case s := <-c.seen:
 			list = append(list, s)
@@ -225,6 +229,6 @@ func (c *Clients) record(ctx context.Context, first Sighting) error {
 				return err
 			}
 		}
-		return trim(ctx, c.o.DB, tx)
+		return trim(ctx, c.o.DB, tx, c.keep)
 	})
 }

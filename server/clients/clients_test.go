@@ -312,17 +312,26 @@ func TestRecordsAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	c.keep = 2 * recordBatch
 	n := 0
-	for batch := range maxSeen/seenWaiting + 3 {
+	for batch := range 2 {
 		for range 2 * seenWaiting { // more than wait for the database
 			c.Seen(Sighting{Identity: Identity{MAC: fmt.Sprintf("02:00:00:%02x:%02x:%02x", n>>16, n>>8&255, n&255)}, Time: time.Unix(int64(batch), 0)})
 			n++
 		}
-		if err := c.record(t.Context(), <-c.seen); err != nil {
-			t.Fatal(err)
+		if len(c.seen) != seenWaiting {
+			t.Errorf("%d sightings wait; want %d", len(c.seen), seenWaiting)
+		}
+		for range 3 {
+			if err := c.record(t.Context(), <-c.seen); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for len(c.seen) > 0 {
+			<-c.seen
 		}
 	}
-	if got, err := Seen(t.Context(), db); err != nil || len(got) != maxSeen {
-		t.Errorf("%d records, %v; want %d", len(got), err, maxSeen)
+	if got, err := Seen(t.Context(), db); err != nil || len(got) != c.keep || got[0].Last.Unix() != 1 {
+		t.Errorf("%d records, %v; want the %d newest", len(got), err, c.keep)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"time"
 
@@ -44,9 +45,9 @@ func record(ctx context.Context, db *database.DB, tx *sql.Tx, s Sighting) error 
 	return nil
 }
 
-// trim removes the machines that were seen longest ago.
-func trim(ctx context.Context, db *database.DB, tx *sql.Tx) error {
-	_, err := tx.ExecContext(ctx, db.Rebind("DELETE FROM client_seen WHERE mac IN (SELECT mac FROM client_seen ORDER BY last_seen DESC, mac LIMIT ? OFFSET ?)"), maxSeen, maxSeen)
+// trim removes the machines that were seen longest ago, but for keep.
+func trim(ctx context.Context, db *database.DB, tx *sql.Tx, keep int) error {
+	_, err := tx.ExecContext(ctx, db.Rebind("DELETE FROM client_seen WHERE mac IN (SELECT mac FROM client_seen ORDER BY last_seen DESC, mac LIMIT ? OFFSET ?)"), math.MaxInt32, keep)
 	if err != nil {
 		return fmt.Errorf("remove old records of clients: %w", err)
 	}
