@@ -24,7 +24,7 @@ type spoiler struct {
 	path   string
 	spoil  http.Handler
 	lines  chan *bootlog.Report
-	served chan string // names of files that were sent, if anybody listens
+	served chan string // names of files that were sent
 }
 
 func (s *spoiler) set(path string, h http.Handler) {
@@ -50,12 +50,14 @@ func (s *spoiler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Lock()
 	h := http.Handler(s.publisher)
-	if r.URL.Path == s.path {
+	spoiled := r.URL.Path == s.path
+	if spoiled {
 		h = s.spoil
 	}
 	s.mu.Unlock()
 	h.ServeHTTP(w, r)
-	if _, name, ok := strings.Cut(r.URL.Path, "/files/"); ok {
+	if _, name, ok := strings.Cut(r.URL.Path, "/files/"); ok && !spoiled {
+		_ = http.NewResponseController(w).Flush() // before anybody relies on it
 		select {
 		case s.served <- name:
 		default:
@@ -90,7 +92,7 @@ func TestSessionOnBadServers(t *testing.T) {
 		outside(t)
 		return
 	}
-	p := &spoiler{publisher: &publisher{key: firstKey, url: "http://10.77.0.1:8080", files: map[string][]byte{}, gets: map[string]int{}}, lines: make(chan *bootlog.Report, 1000), served: make(chan string)}
+	p := &spoiler{publisher: &publisher{key: firstKey, url: "http://10.77.0.1:8080", files: map[string][]byte{}, gets: map[string]int{}}, lines: make(chan *bootlog.Report, 1000), served: make(chan string, 1000)}
 	serve := func() *httptest.Server {
 		srv := httptest.NewUnstartedServer(p)
 		srv.Listener.Close()
@@ -168,6 +170,9 @@ func TestSessionOnBadServers(t *testing.T) {
 		close(half)
 		<-r.Context().Done()
 	}))
+	for len(p.served) > 0 {
+		<-p.served
+	}
 	v.press(t, "\r")
 	for name := ""; "files/"+name != where.initrd; { // once the initrd is there
 		name = <-p.served
