@@ -1,0 +1,143 @@
+package boottest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"testing"
+
+	"github.com/inetboot/inetboot/blockfs/read"
+	"github.com/inetboot/inetboot/imagetool/root"
+	"github.com/inetboot/inetboot/imagetool/source"
+	"github.com/inetboot/inetboot/imagetool/source/opener"
+	"github.com/inetboot/inetboot/internal/debianroot"
+	"github.com/inetboot/inetboot/internal/vmtest"
+	"github.com/inetboot/inetboot/server/lan/images"
+	"github.com/inetboot/inetboot/server/lan/nfs"
+	"github.com/inetboot/inetboot/server/store/storetest"
+)
+
+// A machine with Debian's own initramfs, in which nothing knows of InetBoot, has its
+// root on the server's NFS, is who it was before, and keeps the root when the
+// server is restarted. Where it finds NFS it learns from the port mapper.
+func TestNFSRoot(t *testing.T) {
+	if os.Getenv("INETBOOT_BUILD") == "" {
+		t.Skip("run make boot-test")
+	}
+	tarball, err := debianroot.SysVinit().Tarball(t.Context(), t.Output())
+	if err != nil {
+		t.Fatal(err)
+	}
+	lan, err := vmtest.NewLAN(t.Context(), "192.168.78.1/24")
+	if errors.Is(err, vmtest.ErrNotRoot) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { lan.Close() })
+	// The initramfs sets the link up, and nobody else may while the root is
+	// on it.
+	kernel, initrd, base, published := publishRoot(t, tarball, "etc/network/interfaces")
+	stop := serveRoots(t, lan, published, base)
+	vm := vmtest.StartT(t, vmtest.Config{
+		Name: "nfs", Memory: 512, CPUs: 1, Kernel: kernel, Initrd: initrd,
+		Append: "console=ttyS0 ro root=/dev/nfs nfsroot=192.168.78.1:/debian/12 ip=192.168.78.11:::255.255.255.0::eth0:off net.ifnames=0",
+		NICs:   []vmtest.NIC{{LAN: lan, MAC: "52:54:00:78:00:01"}},
+	})
+	vm.ExpectT(t, 400, `login: `)
+	vm.SendT(t, "root\n")
+	vm.ExpectT(t, 60, `Password: `)
+	vm.SendT(t, debianroot.Password+"\n")
+	vm.ExpectT(t, 60, `# `)
+	const file = "/usr/lib/x86_64-linux-gnu/libc.so.6"
+	sum := func() string {
+		t.Helper()
+		vm.SendT(t, "echo 3 >/proc/sys/vm/drop_caches; sha256sum "+file+"; echo done=$?\n")
+		return vm.ExpectT(t, 120, `([0-9a-f]{64})  \S+\s+done=0`)[1]
+	}
+	before := sum()
+	vm.SendT(t, "grep ' / ' /proc/mounts; stat -c 'mode=%a' /usr/bin/su /tmp; touch /x\n")
+	vm.ExpectT(t, 60, `192.168.78.1:/debian/12 / nfs r[ow],\S*vers=3`)
+	vm.ExpectT(t, 60, `mode=4755\s+mode=1777`)
+	vm.ExpectT(t, 60, `Read-only file system`)
+
+	stop()
+	serveRoots(t, lan, published, base)
+	if after := sum(); after != before {
+		t.Errorf("%s has the hash %s after a restart of the server; want %s", file, after, before)
+	}
+	vm.SendT(t, "ls -lR /usr/lib >/dev/null; echo all=$?\n")
+	vm.ExpectT(t, 120, `all=0`)
+}
+
+// publishRoot publishes the system of a tarball as debian 12 in a store below
+// base, but for some of its files, and returns its own kernel and initramfs.
+func publishRoot(t *testing.T, tarball string, without ...string) (kernel, initrd, base string, published *storetest.Publisher) {
+	t.Helper()
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	tree, err := opener.Open(t.Context(), tarball, opener.Options{Options: source.Options{TempDir: t.TempDir()}, Exclude: without})
+	check(err)
+	defer tree.Close()
+	dir := t.TempDir()
+	for _, e := range tree.Entries() {
+		for pattern, name := range map[string]*string{`^boot/vmlinuz-`: &kernel, `^boot/initrd\.img-`: &initrd} {
+			if e.IsRegular() && regexp.MustCompile(pattern).MatchString(e.Path) {
+				in, err := e.Contents.Open(e)
+				check(err)
+				data, err := io.ReadAll(in)
+				check(errors.Join(err, in.Close()))
+				*name = filepath.Join(dir, e.Name())
+				check(os.WriteFile(*name, data, fs.FileMode(0o644)))
+			}
+		}
+	}
+	plan, err := root.NewPlan(tree)
+	check(err)
+	var meta bytes.Buffer
+	check(plan.Meta(&meta))
+	in := plan.Data(t.Context())
+	defer in.Close()
+	data, err := io.ReadAll(in)
+	check(err)
+	base = t.TempDir()
+	published = storetest.New(t, base)
+	published.AddRoot(t, "debian", "12", "erofs", storetest.RootFile{Name: "meta", Data: meta.Bytes()}, storetest.RootFile{Name: "data", Data: data})
+	return kernel, initrd, base, published
+}
+
+// serveRoots serves what is published until stop is called.
+func serveRoots(t *testing.T, lan *vmtest.LAN, published *storetest.Publisher, base string) (stop func()) {
+	t.Helper()
+	l := images.New(images.Options{Store: published.Dir, Blocks: read.Dir(filepath.Join(base, "store"))})
+	s := &nfs.Service{Host: lan.Host.String(), Port: nfs.DefaultPort, PortmapPort: nfs.PortmapPort, Library: l, Logger: storetest.Silent()}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	if err := lan.Do(func() error { return s.Open(ctx) }); err != nil {
+		t.Fatal(err)
+	}
+	go func() { done <- s.Run(ctx) }()
+	ended := false
+	stop = func() {
+		if ended {
+			return
+		}
+		ended = true
+		cancel()
+		if err := errors.Join(<-done, s.Close(), l.Close()); err != nil {
+			t.Errorf("NFS ended with %v", err)
+		}
+	}
+	t.Cleanup(stop)
+	return stop
+}
