@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/inetboot/inetboot/blockfs/pack"
 	"github.com/inetboot/inetboot/catalog"
@@ -87,13 +88,23 @@ func newerPack(ctx context.Context, from, to store.Store, manifest digest.SHA256
 		return 0, err
 	}
 	ours, err := to.StatPack(ctx, manifest)
-	if err == nil && (theirs.Time.IsZero() || !theirs.Time.After(ours.Time)) {
+	if err == nil && !newer(theirs, ours) {
 		return 0, nil
 	}
 	if err != nil && !errors.Is(err, store.ErrNotExist) {
 		return 0, err
 	}
 	return max(theirs.Size, 1), nil // some web servers do not say it
+}
+
+// newer tells whether a pack was written after another one. Web servers tell
+// whole seconds: within the same one, the size tells one from another.
+func newer(a, b store.Info) bool {
+	if a.Time.IsZero() {
+		return false
+	}
+	after := a.Time.Truncate(time.Second).Compare(b.Time.Truncate(time.Second))
+	return after > 0 || after == 0 && a.Size != b.Size
 }
 
 // copyPack copies the pack of one image and returns its length.
