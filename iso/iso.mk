@@ -1,7 +1,7 @@
 # The boot media. Included by the Makefile at the top.
 
 ISO_DEPS := linux-source-6.1 gcc make bc bison flex libelf-dev libssl-dev rsync kmod cpio xz-utils \
-	grub-common grub-pc-bin xorriso mtools zstd firmware-linux-free
+	grub-common grub-pc-bin pxelinux syslinux-common xorriso mtools zstd firmware-linux-free
 
 KERNEL_TARBALL ?=
 # Without inlining the program is 335 kB smaller on the medium; HTTP/2 costs 119 kB.
@@ -31,12 +31,15 @@ $(BUILD)/inetboot.iso: $(BUILD)/iso $(BUILD)/vmlinuz $(BUILD)/initramfs.xz
 $(BUILD)/inetboot.efi: $(BUILD)/iso $(BUILD)/vmlinuz $(BUILD)/initramfs.xz
 	@$(BUILD)/iso efi --kernel $(BUILD)/vmlinuz --initramfs $(BUILD)/initramfs.xz -o $@
 
-$(BUILD)/inetboot.pxe: $(BUILD)/iso
-	@$(BUILD)/iso pxe -o $@
+# For the PXE of a BIOS: pxelinux from Debian, to which `server --lan` gives its configuration.
+$(BUILD)/pxelinux.0: /usr/lib/PXELINUX/pxelinux.0
+	@mkdir -p $(BUILD); install -m 644 $< $@
+$(BUILD)/ldlinux.c32: /usr/lib/syslinux/modules/bios/ldlinux.c32
+	@mkdir -p $(BUILD); install -m 644 $< $@
 
 .PHONY: iso
-iso: deps ## Build the boot media: build/inetboot.{iso,efi,pxe}, build/vmlinuz, build/initramfs.xz
-	@$(MAKE) $(BUILD)/inetboot.iso $(BUILD)/inetboot.efi $(BUILD)/inetboot.pxe
+iso: deps ## Build the boot media: build/inetboot.{iso,efi}, build/vmlinuz, build/initramfs.xz, build/pxelinux.0, build/ldlinux.c32
+	@$(MAKE) $(BUILD)/inetboot.iso $(BUILD)/inetboot.efi $(BUILD)/pxelinux.0 $(BUILD)/ldlinux.c32
 
 $(BUILD)/coldplug: $(PREBOOT_SOURCES) go.mod go.sum
 	@mkdir -p $(BUILD); echo "build: $@"

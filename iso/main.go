@@ -36,7 +36,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newKernelCommand(), newInitramfsCommand(), newMediaCommand(), newEFICommand(), newPXECommand(), newFullCommand())
+	root.AddCommand(newKernelCommand(), newInitramfsCommand(), newMediaCommand(), newEFICommand(), newFullCommand())
 	root.SetArgs(args)
 	root.SetOut(out)
 	return root.ExecuteContext(ctx)
@@ -133,27 +133,6 @@ func newEFICommand() *cobra.Command {
 	cmd.Flags().StringVar(&o.Kernel, "kernel", "build/vmlinuz", "the kernel")
 	cmd.Flags().StringVar(&o.Initramfs, "initramfs", "build/initramfs.xz", "the initramfs")
 	cmd.Flags().StringVarP(&o.Out, "output", "o", "inetboot.efi", "file to write")
-	return cmd
-}
-
-func newPXECommand() *cobra.Command {
-	var grub, out string
-	cmd := &cobra.Command{
-		Use:     "pxe",
-		Short:   "Write the network boot program for the PXE of a BIOS",
-		Example: "  iso pxe -o build/inetboot.pxe",
-		Args:    cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			n, err := media.BuildPXE(cmd.Context(), grub, out)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "iso: %9d  %s\n", n, out)
-			return nil
-		},
-	}
-	cmd.Flags().StringVar(&grub, "grub", "/usr/lib/grub", "folder of GRUB's modules")
-	cmd.Flags().StringVarP(&out, "output", "o", "inetboot.pxe", "file to write")
 	return cmd
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -196,8 +197,28 @@ func dropPrivileges(o *options, data string, keep []lan.Capability, log *slog.Lo
 	if err := lan.Drop(u, keep); err != nil {
 		return err
 	}
+	if err := reachable(data, clientsFile(o, data)); err != nil {
+		return err
+	}
 	log.Info("privileges given up", "user", os.Geteuid(), "capabilities kept", len(keep))
 	return nil
+}
+
+// reachable checks that the user who the server runs as from now on can get at
+// the data, which folders above it may prevent, and read the clients' settings.
+func reachable(data, settings string) error {
+	who := fmt.Sprintf("user %d, who the server runs as,", os.Geteuid())
+	if _, err := os.Stat(data); err != nil {
+		return fmt.Errorf("%s cannot get to the data folder: %w: let others pass through the folders above it (chmod o+x), or name another one with --data", who, err)
+	}
+	f, err := os.Open(settings)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // there are none
+	}
+	if err != nil {
+		return fmt.Errorf("%s cannot read the clients' settings: %w: let others read the file and pass through the folders above it, or move it into the data folder", who, err)
+	}
+	return f.Close()
 }
 
 func databaseDSN(o *options, data string) string {

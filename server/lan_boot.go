@@ -31,7 +31,7 @@ type bootOptions struct {
 
 func (o *bootOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringVar(&o.media, "media", "", "with --lan: folder with inetboot.efi, vmlinuz, initramfs.xz and inetboot.pxe, which `make iso` builds (default: the program's own folder if they are there, else "+mediaFolder+")")
+	f.StringVar(&o.media, "media", "", "with --lan: folder with inetboot.efi, vmlinuz, initramfs.xz, pxelinux.0 and ldlinux.c32, which `make iso` builds (default: the program's own folder if they are there, else "+mediaFolder+")")
 	f.BoolVar(&o.noTFTP, "no-tftp", false, "with --lan: no TFTP; machines that boot by HTTP still can")
 	f.IntVar(&o.tftpPort, "tftp-port", tftp.Port, "port of TFTP")
 }
@@ -61,6 +61,9 @@ func openMedia(o *options, p *lanParts) (*bootmedia.Files, error) {
 	}
 	if _, err := b.Root(); errors.Is(err, fs.ErrNotExist) {
 		p.log.Warn("machines cannot boot before a publisher has made a catalog: imagetool init")
+	}
+	if !files.HasBIOS() {
+		p.log.Warn("the PXE of a BIOS gets no boot file: the folder lacks it", "folder", b.Dir, "needed", bootmedia.BIOS+" "+bootmedia.Module)
 	}
 	p.log.Info("boot files", "folder", b.Dir, "url", p.url()+bootFolder)
 	return files, nil

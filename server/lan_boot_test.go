@@ -29,7 +29,7 @@ func TestBootFiles(t *testing.T) {
 		t.Skip(err)
 	}
 	media, data := t.TempDir(), t.TempDir()
-	for name, b := range map[string][]byte{"inetboot.efi": site.EmptySlot(), "vmlinuz": []byte("kernel"), "initramfs.xz": []byte("initramfs"), "inetboot.pxe": []byte("bios")} {
+	for name, b := range map[string][]byte{"inetboot.efi": site.EmptySlot(), "vmlinuz": []byte("kernel"), "initramfs.xz": []byte("initramfs"), "pxelinux.0": []byte("bios"), "ldlinux.c32": []byte("module")} {
 		if err := os.WriteFile(filepath.Join(media, name), b, 0o644); err != nil {
 			t.Fatal(err)
 		}

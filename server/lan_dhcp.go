@@ -48,10 +48,12 @@ func newDHCP(ctx context.Context, o *options, p *lanParts) (lan.Service, error) 
 	d := &o.lan.dhcp
 	c := dhcp.Config{
 		Server: p.iface.IPv4.Addr(), Subnet: p.iface.IPv4, Log: p.log,
-		Files: bootfile.Files{Base: p.url() + bootFolder, BIOS: true, UEFI: true},
 		// HTTPS needs the server's certificate in the firmware, which PXE does not: the
 		// administrator who has set both up gives the URL as the client's boot file.
 		Directory: &directory{clients: p.clients, log: p.log},
+	}
+	if p.media != nil {
+		c.Files = bootfile.Files{Base: p.url() + bootFolder, BIOS: p.media.HasBIOS(), UEFI: true}
 	}
 	switch d.mode {
 	case "off":

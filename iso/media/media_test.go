@@ -400,30 +400,3 @@ func TestToolMissing(t *testing.T) {
 		t.Errorf("tool = %v; want exec.ErrNotFound and what to do", err)
 	}
 }
-
-// The program for PXE is small enough for the memory that a BIOS has for it,
-// and has its configuration in it.
-func TestPXE(t *testing.T) {
-	if _, err := os.Stat("/usr/lib/grub/i386-pc"); err != nil {
-		t.Skip(err)
-	}
-	out := filepath.Join(t.TempDir(), "inetboot.pxe")
-	var last []byte
-	for range 2 {
-		n, err := BuildPXE(t.Context(), "", out)
-		if err != nil {
-			t.Fatal(err)
-		}
-		data, err := os.ReadFile(out)
-		if err != nil || int64(len(data)) != n || n < 50_000 || n > 512<<10 {
-			t.Fatalf("%d bytes, %v; BuildPXE says %d", len(data), err, n)
-		}
-		if last != nil && !bytes.Equal(last, data) {
-			t.Error("the same parts give other bytes")
-		}
-		last = data
-	}
-	if _, err := BuildPXE(t.Context(), t.TempDir(), out); err == nil {
-		t.Error("GRUB is made without its modules")
-	}
-}

@@ -10,7 +10,7 @@ import (
 // Names of the boot files, below the root of the TFTP service and below the
 // HTTP service's folder for boot files.
 const (
-	BIOS   = "inetboot.pxe"       // network boot program for BIOS, by TFTP
+	BIOS   = "pxelinux.0"         // network boot program for BIOS, by TFTP
 	UEFI   = "inetboot.efi"       // for UEFI on x86-64, by TFTP or HTTP
 	ARM64  = "inetboot-arm64.efi" // for UEFI on arm64, by TFTP or HTTP
 	Script = "boot.ipxe"          // script for iPXE, by HTTP

@@ -27,7 +27,8 @@ const (
 	Kernel    = "vmlinuz"
 	Initramfs = "initramfs.xz"
 	SiteCPIO  = "site.cpio"
-	BIOS      = "inetboot.pxe"
+	BIOS      = "pxelinux.0"  // which loads
+	Module    = "ldlinux.c32" // and that reads
 	Script    = "boot.ipxe"
 	Pxelinux  = "pxelinux.cfg/default"
 )
@@ -49,7 +50,8 @@ sleep 10
 exit 1
 `
 
-// pxelinuxConfig is for pxelinux, which somebody's DHCP server names.
+// pxelinuxConfig is what pxelinux reads. Unlike GRUB's, its TFTP goes to the
+// server that named it, also if that is not the one that gave the address.
 const pxelinuxConfig = `DEFAULT inetboot
 PROMPT 0
 LABEL inetboot
@@ -60,7 +62,7 @@ LABEL inetboot
 
 // Options of the files. All have to be given.
 type Options struct {
-	Dir  string    // folder of the media: inetboot.efi, vmlinuz, initramfs.xz, inetboot.pxe
+	Dir  string    // folder of the media: inetboot.efi, vmlinuz, initramfs.xz, and pxelinux.0 and ldlinux.c32 for the PXE of a BIOS
 	Site site.Site // what machines are told of this server
 	// Root returns the root metadata that trust in the catalog begins with, and
 	// fs.ErrNotExist as long as there is none.
@@ -88,11 +90,11 @@ type slot struct {
 
 var _ fs.FS = (*Files)(nil)
 
-// plain tells whether a file is shown as it is: those of the media, and of
-// pxelinux, for whoever puts them there.
+// plain tells whether a file is shown as it is: those of the media, and
+// pxelinux with HTTP, for whoever puts it there.
 func plain(name string) bool {
 	switch name {
-	case Kernel, Initramfs, BIOS, "pxelinux.0", "lpxelinux.0", "ldlinux.c32":
+	case Kernel, Initramfs, BIOS, Module, "lpxelinux.0":
 		return true
 	}
 	return false
@@ -117,6 +119,16 @@ func Open(o Options) (*Files, error) {
 		return nil, errors.Join(err, dir.Close())
 	}
 	return f, nil
+}
+
+// HasBIOS tells whether the PXE of a BIOS can boot from the folder.
+func (f *Files) HasBIOS() bool {
+	for _, name := range []string{BIOS, Module} {
+		if fi, err := f.dir.Stat(name); err != nil || !fi.Mode().IsRegular() {
+			return false
+		}
+	}
+	return true
 }
 
 // Close closes the folder.

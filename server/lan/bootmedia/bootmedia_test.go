@@ -22,7 +22,7 @@ func folder(t *testing.T) (dir string, program []byte) {
 	dir = t.TempDir()
 	program = append(bytes.Repeat([]byte("p"), 5000), site.EmptySlot()...)
 	program = append(program, bytes.Repeat([]byte("q"), 3000)...)
-	for name, data := range map[string][]byte{Program: program, Kernel: []byte("kernel"), Initramfs: []byte("initramfs"), BIOS: []byte("bios"), "secret": []byte("secret")} {
+	for name, data := range map[string][]byte{Program: program, Kernel: []byte("kernel"), Initramfs: []byte("initramfs"), BIOS: []byte("bios"), Module: []byte("module"), "secret": []byte("secret")} {
 		if err := os.WriteFile(filepath.Join(dir, name), data, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -53,13 +53,13 @@ func TestNames(t *testing.T) {
 	}
 	var root []byte
 	f, _ := open(t, &root)
-	for _, name := range []string{"secret", "pxelinux.cfg", ".", "", "/vmlinuz", "../secret", "pxelinux.0", "sub/vmlinuz"} {
+	for _, name := range []string{"secret", "pxelinux.cfg", ".", "", "/vmlinuz", "../secret", "lpxelinux.0", "sub/vmlinuz"} {
 		if file, err := f.Open(name); err == nil {
 			file.Close()
 			t.Errorf("%q can be opened", name)
 		}
 	}
-	for name, want := range map[string]string{Kernel: "kernel", Initramfs: "initramfs", BIOS: "bios"} {
+	for name, want := range map[string]string{Kernel: "kernel", Initramfs: "initramfs", BIOS: "bios", Module: "module"} {
 		if got, err := fs.ReadFile(f, name); err != nil || string(got) != want {
 			t.Errorf("%s = %q, %v; want %q", name, got, err, want)
 		}
@@ -69,6 +69,15 @@ func TestNames(t *testing.T) {
 		if _, err := f.Open(name); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%s without a catalog: %v; want ErrNotExist", name, err)
 		}
+	}
+	if !f.HasBIOS() {
+		t.Error("HasBIOS() = false; want true")
+	}
+	if err := os.Remove(filepath.Join(f.o.Dir, Module)); err != nil {
+		t.Fatal(err)
+	}
+	if f.HasBIOS() {
+		t.Errorf("HasBIOS() = true without %s", Module)
 	}
 	if _, err := Open(Options{Dir: t.TempDir()}); err == nil || !strings.Contains(err.Error(), "--media") {
 		t.Errorf("an empty folder: %v; want what to do", err)
@@ -163,7 +172,7 @@ func TestHTTP(t *testing.T) {
 	if r, b := get("GET", "/boot/boot.ipxe", ""); r.StatusCode != 200 || !strings.HasPrefix(string(b), "#!ipxe\n") {
 		t.Errorf("boot.ipxe: %s, %q", r.Status, b)
 	}
-	for _, p := range []string{"/boot/", "/boot/secret", "/boot/pxelinux.cfg/", "/boot/..%2fsecret", "/boot/pxelinux.0"} {
+	for _, p := range []string{"/boot/", "/boot/secret", "/boot/pxelinux.cfg/", "/boot/..%2fsecret", "/boot/lpxelinux.0"} {
 		if r, _ := get("GET", p, ""); r.StatusCode != 404 {
 			t.Errorf("%s: %s; want 404", p, r.Status)
 		}
