@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -55,47 +56,17 @@ const Blocks = 40
 // Add publishes an image, name 1 amd64, whose root has the files meta and data.
 func (p *Publisher) Add(t testing.TB, name string) *Image {
 	t.Helper()
-	enc, err := block.NewEncoder(block.DefaultLevel, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	kernel := []byte("kernel of " + name)
-	p.put(t, storepath.File(digest.Of(kernel)), kernel)
-	img := &Image{Name: catalog.ManifestName(name, "1", "amd64")}
-	m := catalog.Manifest{
-		Format: catalog.ManifestFormat, Name: name, Version: "1", Arch: "amd64", Created: time.Unix(1_800_000_000, 0).UTC(),
-		Kernel: catalog.Kernel{Blob: digest.BlobOf(kernel), Release: "6"}, Initrd: digest.BlobOf(kernel), Root: catalog.Root{Type: "erofs"},
-	}
+	var files []cutFile
 	for f, file := range []string{"meta", "data"} {
-		var b index.Builder
+		c := cutFile{name: file}
 		for i := range Blocks {
 			plain := make([]byte, 2000+i)
 			rand.NewChaCha8([32]byte{byte(i), byte(f), byte(len(name)), name[0], name[len(name)-1]}).Read(plain[:1000])
-			stored := enc.Encode(nil, plain)
-			b.Add(len(plain), len(stored), digest.Of(plain))
-			p.put(t, storepath.Block(digest.Of(plain)), stored)
+			c.blocks = append(c.blocks, plain)
 		}
-		raw, err := b.Bytes()
-		if err != nil {
-			t.Fatal(err)
-		}
-		p.put(t, storepath.Index(digest.Of(raw)), raw)
-		x, err := index.Parse(raw)
-		if err != nil {
-			t.Fatal(err)
-		}
-		img.Root = append(img.Root, x)
-		m.Root.Files = append(m.Root.Files, catalog.RootFile{Name: file, Size: x.Size(), Stored: x.StoredSize(), Blocks: x.Blocks(), Index: digest.BlobOf(raw)})
+		files = append(files, c)
 	}
-	data, err := m.Marshal()
-	if err != nil {
-		t.Fatal(err)
-	}
-	img.Manifest = digest.Of(data)
-	p.put(t, storepath.Target(img.Name, img.Manifest), data)
-	p.targets[img.Name] = data
-	p.publish(t)
-	return img
+	return p.add(t, name, "1", "erofs", time.Unix(1_800_000_000, 0), files)
 }
 
 // RootFile is a file of a root.
@@ -108,6 +79,22 @@ type RootFile struct {
 // is published later is newer.
 func (p *Publisher) AddRoot(t testing.TB, name, version, kind string, files ...RootFile) *Image {
 	t.Helper()
+	var cut []cutFile
+	for _, f := range files {
+		cut = append(cut, cutFile{f.Name, slices.Collect(slices.Chunk(f.Data, 64<<10))})
+	}
+	return p.add(t, name, version, kind, time.Unix(1_800_000_000+int64(len(p.targets)), 0), cut)
+}
+
+// cutFile is a file of a root, in blocks.
+type cutFile struct {
+	name   string
+	blocks [][]byte
+}
+
+// add publishes an image.
+func (p *Publisher) add(t testing.TB, name, version, kind string, created time.Time, files []cutFile) *Image {
+	t.Helper()
 	enc, err := block.NewEncoder(block.DefaultLevel, 1)
 	if err != nil {
 		t.Fatal(err)
@@ -116,15 +103,12 @@ func (p *Publisher) AddRoot(t testing.TB, name, version, kind string, files ...R
 	p.put(t, storepath.File(digest.Of(kernel)), kernel)
 	img := &Image{Name: catalog.ManifestName(name, version, "amd64")}
 	m := catalog.Manifest{
-		Format: catalog.ManifestFormat, Name: name, Version: version, Arch: "amd64",
-		Created: time.Unix(1_800_000_000+int64(len(p.targets)), 0).UTC(),
-		Kernel:  catalog.Kernel{Blob: digest.BlobOf(kernel), Release: "6"}, Initrd: digest.BlobOf(kernel), Root: catalog.Root{Type: kind},
+		Format: catalog.ManifestFormat, Name: name, Version: version, Arch: "amd64", Created: created.UTC(),
+		Kernel: catalog.Kernel{Blob: digest.BlobOf(kernel), Release: "6"}, Initrd: digest.BlobOf(kernel), Root: catalog.Root{Type: kind},
 	}
 	for _, file := range files {
 		var b index.Builder
-		for rest := file.Data; len(rest) > 0; {
-			plain := rest[:min(len(rest), 64<<10)]
-			rest = rest[len(plain):]
+		for _, plain := range file.blocks {
 			if len(bytes.Trim(plain, "\x00")) == 0 {
 				b.AddZero(int64(len(plain)))
 				continue
@@ -143,7 +127,7 @@ func (p *Publisher) AddRoot(t testing.TB, name, version, kind string, files ...R
 			t.Fatal(err)
 		}
 		img.Root = append(img.Root, x)
-		m.Root.Files = append(m.Root.Files, catalog.RootFile{Name: file.Name, Size: x.Size(), Stored: x.StoredSize(), Blocks: x.Blocks(), Index: digest.BlobOf(raw)})
+		m.Root.Files = append(m.Root.Files, catalog.RootFile{Name: file.name, Size: x.Size(), Stored: x.StoredSize(), Blocks: x.Blocks(), Index: digest.BlobOf(raw)})
 	}
 	data, err := m.Marshal()
 	if err != nil {
