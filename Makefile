@@ -79,7 +79,7 @@ unit: deps build iso $(BUILD)/linux/.done ## Unit tests with the race detector
 .PHONY: boot-test
 boot-test: deps build iso ## Boot Debian in virtual machines: BIOS and UEFI, CD and USB; refusal of tampered stores
 	@echo "boot-test: virtual machines; each takes about a minute"
-	INETBOOT_BUILD=$(abspath $(BUILD)) $(GO) test -count=1 -timeout 50m -skip '^TestFullMedium$$' ./internal/boottest -v | $(GO) run ./internal/boottest/summary
+	INETBOOT_BUILD=$(abspath $(BUILD)) $(GO) test -count=1 -timeout 70m -skip '^TestFullMedium$$' ./internal/boottest -v | $(GO) run ./internal/boottest/summary
 
 .PHONY: full-test
 full-test: deps build iso iso-full ## Boot Debian from the large medium, which `make test` does not build
