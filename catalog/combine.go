@@ -29,6 +29,9 @@ func Combine(kernel, initrd *Image) (*Image, error) {
 		Format: ManifestFormat, Requires: []string{FeatureNoRoot}, Name: k.Name, Version: k.Version, Arch: k.Arch, Created: k.Created,
 		Kernel: k.Kernel, MissingDrivers: slices.Clone(k.MissingDrivers),
 	}, hash: kernel.hash}
+	if slices.Contains(k.Requires, FeatureKexecLoad) {
+		out.m.Requires = append(out.m.Requires, FeatureKexecLoad)
+	}
 	if k.NoRoot() {
 		out.m.Needs = k.Needs
 	}

@@ -215,6 +215,7 @@ func TestCombine(t *testing.T) {
 	for name, change := range map[string]func(*catalog.Manifest){
 		"rooted": func(*catalog.Manifest) {}, "alone": alone, "xen": hypervised,
 		"kernel": func(m *catalog.Manifest) { alone(m); m.Initrd = digest.Blob{} },
+		"low":    func(m *catalog.Manifest) { alone(m); m.Requires = append(m.Requires, catalog.FeatureKexecLoad) },
 	} {
 		m := manifest()
 		change(m)
@@ -242,7 +243,7 @@ func TestCombine(t *testing.T) {
 		kernel, initrd, err string
 		memory              int64
 	}{
-		{"rooted", "", "", 0}, {"rooted", "alone", "", 1 << 30}, {"alone", "", "", 1 << 30}, {"kernel", "alone", "", 1 << 30},
+		{"rooted", "", "", 0}, {"rooted", "alone", "", 1 << 30}, {"alone", "", "", 1 << 30}, {"kernel", "alone", "", 1 << 30}, {"low", "alone", "", 1 << 30},
 		{"alone", "rooted", "mounts the image's root", 0}, {"alone", "kernel", "has no initrd", 0}, {"xen", "", "below a hypervisor", 0},
 	} {
 		got, err := catalog.Combine(image(tt.kernel), image(tt.initrd))
@@ -257,6 +258,9 @@ func TestCombine(t *testing.T) {
 			continue
 		}
 		m := got.Manifest()
+		if low := slices.Contains(m.Requires, catalog.FeatureKexecLoad); low != (tt.kernel == "low") {
+			t.Errorf("Combine(%s, %s) requires %v", tt.kernel, tt.initrd, m.Requires)
+		}
 		want := digest.Blob{}
 		if tt.initrd != "" {
 			want = image(tt.initrd).Manifest().Initrd

@@ -28,11 +28,17 @@ const (
 	FeatureNoRoot = "no-root"
 	// FeatureHypervisor is required by an image that a hypervisor starts.
 	FeatureHypervisor = "hypervisor"
+	// FeatureKexecLoad is required by an image whose kernel has to lie below
+	// 4 GiB, as its header says: kexec_file_load of Linux does not take it, and
+	// kexec_load does.
+	FeatureKexecLoad = "kexec-load"
 )
 
 // Features lists the features of images and entries that this version knows.
 // That it knows them does not mean that every program can start such images.
-func Features() []string { return []string{FeatureNoRoot, FeatureHypervisor, FeatureInclude} }
+func Features() []string {
+	return []string{FeatureNoRoot, FeatureHypervisor, FeatureKexecLoad, FeatureInclude}
+}
 
 // Manifest says what an image consists of.
 type Manifest struct {

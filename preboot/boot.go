@@ -14,6 +14,7 @@ import (
 	"github.com/inetboot/inetboot/internal/storepath"
 	"github.com/inetboot/inetboot/internal/syslog"
 	"github.com/inetboot/inetboot/preboot/boot"
+	"github.com/inetboot/inetboot/preboot/bzimage"
 	"github.com/inetboot/inetboot/preboot/console"
 	"github.com/inetboot/inetboot/preboot/download"
 	"github.com/inetboot/inetboot/preboot/system"
@@ -148,10 +149,21 @@ func (s *session) loadFiles(files *download.Files, cmdline string) error {
 		defer initrd.Close()
 	}
 	s.say("command line: %s", cmdline)
-	if err := boot.Load(kernel, initrd, cmdline); err != nil {
+	err = boot.Load(kernel, initrd, cmdline)
+	if err == nil {
+		s.say("kernel and initrd are loaded (kexec_file_load)")
+		return nil
+	}
+	if !errors.Is(err, boot.ErrKind) {
 		return part("kernel", err)
 	}
-	s.say("kernel and initrd are loaded (kexec_file_load)")
+	switch low := loadLow(kernel, initrd, cmdline); {
+	case errors.Is(low, bzimage.ErrFormat):
+		return part("kernel", err)
+	case low != nil:
+		return part("kernel", low)
+	}
+	s.say("kernel and initrd are loaded (kexec_load)")
 	return nil
 }
 

@@ -1,13 +1,12 @@
 package main
 
 import (
-	"fmt"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/inetboot/inetboot/catalog"
 	"github.com/inetboot/inetboot/preboot/download"
+	"github.com/inetboot/inetboot/preboot/kexec"
 	"github.com/inetboot/inetboot/preboot/multiboot"
 )
 
@@ -22,12 +21,7 @@ func (s *session) loadHypervisor(man *catalog.Manifest, files *download.Files, c
 	if err != nil {
 		return part("hypervisor", err)
 	}
-	f, err := os.Open("/proc/iomem")
-	if err != nil {
-		return part("hypervisor", fmt.Errorf("read the memory map: %w", err))
-	}
-	memory, err := multiboot.ReadMap(f)
-	f.Close()
+	memory, err := kexec.MachineMap()
 	if err != nil {
 		return part("hypervisor", err)
 	}

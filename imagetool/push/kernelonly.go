@@ -91,20 +91,23 @@ func pushKernel(ctx context.Context, st store.Store, k *keys.Folder, o Options, 
 	if _, err := kern.ReadAt(head, 0); err != nil && !errors.Is(err, io.EOF) {
 		return nil, fmt.Errorf("%w: kernel: %w", source.ErrUnreadable, err)
 	}
-	release, arch, err := kernel.Inspect(head)
+	facts, err := kernel.Inspect(head)
 	switch {
 	case err != nil:
 		return nil, err
-	case arch == "":
+	case facts.Arch == "":
 		return nil, fmt.Errorf("%w: the file is no kernel that is known", kernel.ErrNoKernel)
-	case o.Arch != "" && o.Arch != arch:
-		return nil, fmt.Errorf("%w: it is for %s, not for %s", kernel.ErrArch, arch, o.Arch)
+	case o.Arch != "" && o.Arch != facts.Arch:
+		return nil, fmt.Errorf("%w: it is for %s, not for %s", kernel.ErrArch, facts.Arch, o.Arch)
 	}
 	m := catalog.Manifest{
-		Format: catalog.ManifestFormat, Requires: []string{catalog.FeatureNoRoot}, Name: o.Name, Version: o.Version, Arch: arch,
+		Format: catalog.ManifestFormat, Requires: []string{catalog.FeatureNoRoot}, Name: o.Name, Version: o.Version, Arch: facts.Arch,
 		Created: time.Now().UTC().Truncate(time.Second),
-		Kernel:  catalog.Kernel{Blob: kern.Blob, Release: release}, Cmdline: o.Cmdline,
+		Kernel:  catalog.Kernel{Blob: kern.Blob, Release: facts.Release}, Cmdline: o.Cmdline,
 		Needs: catalog.Needs{Memory: kernelOnlyMemory + 4*kern.Size},
+	}
+	if facts.Low {
+		m.Requires = append(m.Requires, catalog.FeatureKexecLoad)
 	}
 	files := []*artefact{kern}
 	if initrd != nil {

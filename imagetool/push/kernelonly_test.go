@@ -17,11 +17,11 @@ import (
 	"github.com/inetboot/inetboot/internal/storepath"
 )
 
-// bzImage is a kernel that kexec takes, or one that it refuses.
-func bzImage(kexec bool) []byte {
+// bzImage is a kernel that may lie anywhere, or only below 4 GiB.
+func bzImage(anywhere bool) []byte {
 	b := testtree.BzImage(testtree.Release)
 	b[0x1fe], b[0x1ff], b[0x211] = 0x55, 0xAA, 1
-	if kexec {
+	if anywhere {
 		b[0x236] |= 2
 	}
 	return b
@@ -35,6 +35,9 @@ func TestKernelOnly(t *testing.T) {
 	testtree.Write(t, dir, "debian-installer/amd64/linux", image)
 	testtree.Write(t, dir, "debian-installer/amd64/initrd.gz", initrd)
 	testtree.Write(t, dir, "low", bzImage(false))
+	wide := bzImage(true)
+	wide[0x236] = 0
+	testtree.Write(t, dir, "32 bits", wide)
 	testtree.Write(t, dir, "text", bytes.Repeat([]byte("text"), 1000))
 	file := func(name string) string { return filepath.Join(dir, name) }
 	for _, tc := range []struct {
@@ -81,7 +84,23 @@ func TestKernelOnly(t *testing.T) {
 			t.Errorf("%s again: %+v, %v; want nothing changed", tc.version, res, err)
 		}
 	}
-	for name, want := range map[string]error{"low": kernel.ErrKexec, "text": kernel.ErrNoKernel, "nothing": os.ErrNotExist} {
+	res, err := push.Push(ctx, st, k, push.Options{Name: "low", Version: "1", KernelFile: file("low")}, &quiet{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, _, err := push.Load(ctx, st, k.Trust())
+	if err != nil {
+		t.Fatal(err)
+	}
+	menu, err := c.Menu(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{catalog.FeatureNoRoot, catalog.FeatureKexecLoad}
+	if e := menu.Find("low-1"); !slices.Equal(res.Manifest.Requires, want) || e == nil || !slices.Equal(e.Requires, want) {
+		t.Errorf("a kernel below 4 GiB requires %v, its entry is %+v; want %v", res.Manifest.Requires, e, want)
+	}
+	for name, want := range map[string]error{"32 bits": kernel.ErrKexec, "text": kernel.ErrNoKernel, "nothing": os.ErrNotExist} {
 		o := push.Options{Name: "x", Version: "1", KernelFile: file(name)}
 		if _, err := push.Push(ctx, st, k, o, &quiet{}); !errors.Is(err, want) {
 			t.Errorf("%s: Push() = %v; want %v", name, err, want)

@@ -12,6 +12,10 @@ import (
 // ErrLoad is wrapped when the kernel does not take what it shall start.
 var ErrLoad = errors.New("the kernel cannot be loaded")
 
+// ErrKind is wrapped when kexec_file_load is not for kernels of this kind, or is
+// not there: another way may start them.
+var ErrKind = errors.New("it is no kernel for kexec_file_load")
+
 // Load gives kernel and initrd, which may be nil, to the running kernel, which
 // checks that they can be started and keeps a copy. Files have to be open for
 // reading only.
@@ -25,7 +29,9 @@ func Load(kernel, initrd *os.File, cmdline string) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, syscall.ENOEXEC):
-		return fmt.Errorf("%w: it is no kernel for this machine (a bzImage for 64-bit x86 is wanted): %w", ErrLoad, err)
+		return fmt.Errorf("%w: %w (a bzImage for 64-bit x86 is wanted): %w", ErrLoad, ErrKind, err)
+	case errors.Is(err, syscall.EINVAL), errors.Is(err, syscall.ENOSYS):
+		return fmt.Errorf("%w: %w: %w", ErrLoad, ErrKind, err)
 	case errors.Is(err, syscall.ENOMEM):
 		return fmt.Errorf("%w: memory ran out: %w", ErrLoad, err)
 	case errors.Is(err, syscall.EPERM):

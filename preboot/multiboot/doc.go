@@ -1,20 +1,16 @@
 // Package multiboot starts programs of the Multiboot2 specification (GNU,
 // version 2.0), such as hypervisors, from Linux: it lays a program, its modules
-// and the boot information out in memory and gives them to kexec_load(2).
+// and the boot information out in memory for kexec_load(2).
 //
 // The machine's state at the program's entry is that of section 3.3, I386: 32-bit
 // protected mode without paging, EAX the magic number, EBX the address of
-// the boot information. A few instructions of our own lead there from the 64-bit
-// mode in which Linux leaves (Linux, arch/x86/kernel/relocate_kernel_64.S).
+// the boot information.
 package multiboot
 
 import "errors"
 
 // ErrFormat is wrapped when a file is no program that can be started so.
 var ErrFormat = errors.New("it is no Multiboot2 program for this machine")
-
-// ErrMemory is wrapped when there is no room in memory.
-var ErrMemory = errors.New("not enough memory below 4 GiB")
 
 // Numbers of the specification.
 const (
@@ -29,5 +25,3 @@ const (
 	maxLoaded   = 256 << 20 // bytes in memory
 	maxSegments = 64
 )
-
-const page = 4096

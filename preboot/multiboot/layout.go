@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"strings"
+
+	"github.com/inetboot/inetboot/preboot/kexec"
 )
 
 // Module is a file that a program finds in memory.
@@ -13,47 +15,18 @@ type Module struct {
 	Cmdline string // its first word is a name
 }
 
-// Segment is memory as kexec_load takes it: Data, and zeros up to Size, at At.
-// At and Size are multiples of a page.
-type Segment struct {
-	Data []byte
-	At   uint64
-	Size uint64
-}
-
-// Layout is a program with everything that it needs, and where each piece goes.
-type Layout struct {
-	Entry    uint64 // in 64-bit mode
-	Segments []Segment
-}
-
-// maxPieces is how many segments kexec_load takes (KEXEC_SEGMENT_MAX of Linux,
-// include/linux/kexec.h).
-const maxPieces = 16
-
-const (
-	lowest  = 16 << 20 // what is placed freely lies above this, out of the way of old habits
-	highest = 1 << 32
-)
-
 // Plan lays out a program with its command line, whose first word is a name,
 // and its modules in the RAM of memory.
-func Plan(p *Program, cmdline string, modules []Module, memory []Range) (*Layout, error) {
-	l := &Layout{}
+func Plan(p *Program, cmdline string, modules []Module, memory []kexec.Range) (*kexec.Layout, error) {
+	l := &kexec.Layout{Memory: memory}
 	for _, s := range p.parts {
-		// Pages are placed whole, so a part may begin within one.
-		first := s.at &^ (page - 1)
-		data := s.data
-		if gap := s.at - first; gap > 0 {
-			data = append(make([]byte, gap), data...)
-		}
-		if err := l.put(memory, data, first, s.at+s.size-first); err != nil {
+		if err := l.Put(s.data, s.at, s.size); err != nil {
 			return nil, err
 		}
 	}
 	var places []place
 	for _, m := range modules {
-		at, err := l.place(memory, m.Data, uint64(len(m.Data)))
+		at, err := l.Place(m.Data, uint64(len(m.Data)), kexec.Page, highest)
 		if err != nil {
 			return nil, err
 		}
@@ -63,68 +36,15 @@ func Plan(p *Program, cmdline string, modules []Module, memory []Range) (*Layout
 	if err != nil {
 		return nil, err
 	}
-	info, err := l.place(memory, b, uint64(len(b)))
+	info, err := l.Place(b, uint64(len(b)), kexec.Page, highest)
 	if err != nil {
 		return nil, err
 	}
-	// The address is known only after the place, whose size it does not change.
-	way, err := l.place(memory, nil, page)
-	if err != nil {
-		return nil, err
-	}
-	l.Segments[len(l.Segments)-1].Data = trampoline(uint32(way), uint32(info), p.entry)
-	l.Entry = way
-	if len(l.Segments) > maxPieces {
-		return nil, fmt.Errorf("the program and its modules are %d pieces of memory, Linux takes at most %d: give it fewer modules", len(l.Segments), maxPieces)
-	}
-	return l, nil
+	return l, l.Enter(p.entry, kexec.Registers{EAX: bootMagic, EBX: uint32(info)})
 }
 
-func round(n uint64) uint64 { return (n + page - 1) &^ (page - 1) }
-
-// put takes a fixed place.
-func (l *Layout) put(memory []Range, data []byte, at, size uint64) error {
-	size = round(size)
-	if other := l.overlaps(at, size); other != nil {
-		return fmt.Errorf("%w: two of its segments are at %#x", ErrFormat, at)
-	}
-	for _, r := range memory {
-		if r.Kind == RAM && at >= r.First && at+size <= r.End {
-			l.Segments = append(l.Segments, Segment{data, at, size})
-			return nil
-		}
-	}
-	return fmt.Errorf("%w: the program wants %#x to %#x, which is no RAM of this machine", ErrMemory, at, at+size)
-}
-
-// place finds the lowest place that is free.
-func (l *Layout) place(memory []Range, data []byte, size uint64) (uint64, error) {
-	size = max(round(size), page)
-	for _, r := range memory {
-		if r.Kind != RAM {
-			continue
-		}
-		at := max(round(r.First), lowest)
-		for at+size <= min(r.End, highest) {
-			other := l.overlaps(at, size)
-			if other == nil {
-				l.Segments = append(l.Segments, Segment{data, at, size})
-				return at, nil
-			}
-			at = other.At + other.Size
-		}
-	}
-	return 0, fmt.Errorf("%w: %d MiB are needed in one piece", ErrMemory, (size+1<<20-1)>>20)
-}
-
-func (l *Layout) overlaps(at, size uint64) *Segment {
-	for i := range l.Segments {
-		if s := &l.Segments[i]; at < s.At+s.Size && s.At < at+size {
-			return s
-		}
-	}
-	return nil
-}
+// highest is the end of the memory that a program reaches in 32-bit mode.
+const highest = 1 << 32
 
 // place of a module.
 type place struct {
@@ -156,7 +76,7 @@ func informs(kind uint32) bool {
 const loaderName = "InetBoot"
 
 // information returns the boot information (section 3.6).
-func information(cmdline string, modules []place, memory []Range) ([]byte, error) {
+func information(cmdline string, modules []place, memory []kexec.Range) ([]byte, error) {
 	le := binary.LittleEndian
 	var b bytes.Buffer
 	b.Write(make([]byte, 8))
@@ -187,10 +107,10 @@ func information(cmdline string, modules []place, memory []Range) ([]byte, error
 	low, high := uint64(0), uint64(0) // KiB below 640 KiB, and from 1 MiB up to the first hole
 	entries := le.AppendUint32(le.AppendUint32(nil, 24), 0)
 	for _, r := range memory {
-		if r.Kind == RAM && r.First < 640<<10 {
+		if r.Kind == kexec.RAM && r.First < 640<<10 {
 			low = max(low, min(r.End, 640<<10)>>10)
 		}
-		if r.Kind == RAM && r.First <= 1<<20 && r.End > 1<<20 {
+		if r.Kind == kexec.RAM && r.First <= 1<<20 && r.End > 1<<20 {
 			high = (min(r.End, highest) - 1<<20) >> 10
 		}
 		entries = le.AppendUint64(entries, r.First)

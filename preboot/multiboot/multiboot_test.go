@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/inetboot/inetboot/preboot/kexec"
 )
 
 // header returns a Multiboot2 header with these tags.
@@ -135,28 +137,13 @@ fffc0000-ffffffff : Reserved
 100000000-13fffffff : System RAM
 `
 
-func memory(t *testing.T) []Range {
+func memory(t *testing.T) []kexec.Range {
 	t.Helper()
-	m, err := ReadMap(strings.NewReader(iomem))
+	m, err := kexec.ReadMap(strings.NewReader(iomem))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return m
-}
-
-func TestReadMap(t *testing.T) {
-	want := []Range{
-		{0, 0x1000, Reserved}, {0x1000, 0x9fc00, RAM}, {0x9fc00, 0xa0000, Reserved}, {0x100000, 0x1ffe0000, RAM},
-		{0x1ffe0000, 0x20000000, ACPI}, {0xfffc0000, 1 << 32, Reserved}, {1 << 32, 0x140000000, RAM},
-	}
-	if diff := cmp.Diff(want, memory(t)); diff != "" {
-		t.Errorf("ReadMap (-want +got):\n%s", diff)
-	}
-	for _, s := range []string{"", "00000000-00000000 : System RAM\n", "x-y : System RAM\n", strings.Repeat("00100000-1ffdffff : System RAM\n", 513)} {
-		if m, err := ReadMap(strings.NewReader(s)); err == nil {
-			t.Errorf("ReadMap(%.40q) = %v; want an error", s, m)
-		}
-	}
 }
 
 func TestPlan(t *testing.T) {
@@ -180,7 +167,7 @@ func TestPlan(t *testing.T) {
 		return nil
 	}
 	for i, s := range l.Segments {
-		if s.At%page != 0 || s.Size%page != 0 || uint64(len(s.Data)) > s.Size || s.At+s.Size > 0x1ffe0000 {
+		if s.At%kexec.Page != 0 || s.Size%kexec.Page != 0 || uint64(len(s.Data)) > s.Size || s.At+s.Size > 0x1ffe0000 {
 			t.Errorf("segment %d: %#x, %#x", i, s.At, s.Size)
 		}
 		for _, o := range l.Segments[:i] {
@@ -243,7 +230,7 @@ func TestPlan(t *testing.T) {
 	if _, err := Plan(p, "xen", make([]Module, 14), memory(t)); err == nil || !strings.Contains(err.Error(), "17 pieces of memory") {
 		t.Errorf("14 modules = %v; want that there are 17 pieces", err)
 	}
-	if _, err := Plan(p, "xen", []Module{{make([]byte, 600<<20), "big"}}, memory(t)); !errors.Is(err, ErrMemory) {
+	if _, err := Plan(p, "xen", []Module{{make([]byte, 600<<20), "big"}}, memory(t)); !errors.Is(err, kexec.ErrMemory) {
 		t.Errorf("a module that is too large: %v; want ErrMemory", err)
 	}
 	if _, err := Plan(p, "a\x00b", nil, memory(t)); err == nil {
@@ -253,7 +240,7 @@ func TestPlan(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Plan(high, "xen", nil, memory(t)); !errors.Is(err, ErrMemory) {
+	if _, err := Plan(high, "xen", nil, memory(t)); !errors.Is(err, kexec.ErrMemory) {
 		t.Errorf("a program for memory that is not there: %v; want ErrMemory", err)
 	}
 }
@@ -262,7 +249,7 @@ func TestPlan(t *testing.T) {
 func FuzzProgram(f *testing.F) {
 	f.Add(program32(header(tag(tagRequest, 0, infoMap)), 0x200010, 0x200000, 0x5000))
 	f.Add(program64(header(tag(tagRelocatable, 1, 0, 1, 2, 3)), 0x200010, 0xffffffff80000000, 0x200000, 0x5000))
-	m, err := ReadMap(strings.NewReader(iomem))
+	m, err := kexec.ReadMap(strings.NewReader(iomem))
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -279,26 +266,13 @@ func FuzzProgram(f *testing.F) {
 			return
 		}
 		for i, s := range l.Segments {
-			if s.At%page != 0 || s.Size%page != 0 || uint64(len(s.Data)) > s.Size {
+			if s.At%kexec.Page != 0 || s.Size%kexec.Page != 0 || uint64(len(s.Data)) > s.Size {
 				t.Fatalf("segment %d: %d bytes at %#x, %#x", i, len(s.Data), s.At, s.Size)
 			}
 			for _, o := range l.Segments[:i] {
 				if s.At < o.At+o.Size && o.At < s.At+s.Size {
 					t.Fatalf("segments at %#x and %#x overlap", s.At, o.At)
 				}
-			}
-		}
-	})
-}
-
-// FuzzMap reads maps of memory.
-func FuzzMap(f *testing.F) {
-	f.Add(iomem)
-	f.Fuzz(func(t *testing.T, s string) {
-		m, err := ReadMap(strings.NewReader(s))
-		for _, r := range m {
-			if err == nil && r.First >= r.End {
-				t.Fatalf("ReadMap(%q) has %v", s, r)
 			}
 		}
 	})

@@ -1,4 +1,4 @@
-package multiboot
+package kexec
 
 import (
 	"errors"

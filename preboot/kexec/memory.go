@@ -1,16 +1,18 @@
-package multiboot
+package kexec
 
 import (
 	"bufio"
 	"cmp"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
 )
 
-// Kind says what a range of memory is, by the numbers of section 3.6.8.
+// Kind says what a range of memory is, by the numbers of the BIOS's memory map
+// (ACPI 6.5, table 15.3), which boot protocols use, too.
 type Kind uint32
 
 // Kinds of memory.
@@ -30,6 +32,16 @@ type Range struct {
 
 // maxRanges bounds a memory map.
 const maxRanges = 512
+
+// MachineMap reads the memory map of this machine, in order of addresses.
+func MachineMap() ([]Range, error) {
+	f, err := os.Open("/proc/iomem")
+	if err != nil {
+		return nil, fmt.Errorf("read the memory map: %w", err)
+	}
+	defer f.Close()
+	return ReadMap(f)
+}
 
 // ReadMap reads the machine's memory map as root reads it in /proc/iomem, in
 // order of addresses.

@@ -1,20 +1,28 @@
-package multiboot
+package kexec
 
 import "encoding/binary"
 
+// Registers are set at a program's entry. EBP and EDI are zero.
+type Registers struct{ EAX, EBX, ESI uint32 }
+
+// Selectors of the segments at a program's entry: the Linux boot protocol fixes
+// them (__BOOT_CS and __BOOT_DS), other protocols do not care.
+const (
+	selectorCode = 0x10
+	selectorData = 0x18
+)
+
 // trampoline returns the machine code, for the address at, that leads from
-// 64-bit mode to a program's entry.
-func trampoline(at, info, entry uint32) []byte {
+// 64-bit mode to a program's entry, with interrupts off.
+func trampoline(at, entry uint32, r Registers) []byte {
 	const (
-		code32    = 0x30 // offsets of the pieces
-		gdt       = 0x80
-		gdtPlace  = 0xa0
-		stackEnd  = page
-		selectorC = 0x08
-		selectorD = 0x10
+		code32   = 0x30 // offsets of the pieces
+		gdt      = 0x80
+		gdtPlace = 0xa0
+		stackEnd = Page
 	)
 	le := binary.LittleEndian
-	b := make([]byte, 0, page)
+	b := make([]byte, 0, Page)
 	emit := func(code ...byte) { b = append(b, code...) }
 	long := func(n uint32, code ...byte) { b = le.AppendUint32(append(b, code...), n) }
 	until := func(n int) { b = append(b, make([]byte, n-len(b))...) }
@@ -25,12 +33,12 @@ func trampoline(at, info, entry uint32) []byte {
 	long(at+stackEnd, 0xbc)                  // mov esp, the page's end
 	long(at+gdtPlace, 0xbf)                  // mov edi, gdtPlace
 	emit(0x0f, 0x01, 0x17)                   // lgdt [rdi]
-	emit(0x6a, selectorC)                    // push the selector of 32-bit code
+	emit(0x6a, selectorCode)                 // push the selector of 32-bit code
 	long(at+code32, 0xb8)                    // mov eax, code32
 	emit(0x50)                               // push rax
 	emit(0x48, 0xcb)                         // retfq
 	until(code32)                            // 32-bit mode, paging is on
-	long(selectorD, 0xb8)                    // mov eax, the selector of data
+	long(selectorData, 0xb8)                 // mov eax, the selector of data
 	emit(0x8e, 0xd8)                         // mov ds, eax
 	emit(0x8e, 0xc0)                         // mov es, eax
 	emit(0x8e, 0xe0)                         // mov fs, eax
@@ -45,16 +53,20 @@ func trampoline(at, info, entry uint32) []byte {
 	emit(0x0f, 0x30)                         // wrmsr
 	emit(0x31, 0xc0)                         // xor eax, eax
 	emit(0x0f, 0x22, 0xe0)                   // mov cr4, eax
-	long(bootMagic, 0xb8)                    // mov eax, the magic number
-	long(info, 0xbb)                         // mov ebx, the boot information
+	emit(0x31, 0xed)                         // xor ebp, ebp
+	emit(0x31, 0xff)                         // xor edi, edi
+	long(r.ESI, 0xbe)                        // mov esi, ESI
+	long(r.EAX, 0xb8)                        // mov eax, EAX
+	long(r.EBX, 0xbb)                        // mov ebx, EBX
 	long(entry, 0xb9)                        // mov ecx, entry
 	emit(0xff, 0xe1)                         // jmp ecx
 	until(gdt)                               // descriptors
 	b = le.AppendUint64(b, 0)                //
+	b = le.AppendUint64(b, 0)                //
 	b = le.AppendUint64(b, 0xcf9a000000ffff) // code, 32 bits, 4 GiB
 	b = le.AppendUint64(b, 0xcf92000000ffff) // data, 4 GiB
 	until(gdtPlace)
-	b = le.AppendUint16(b, 3*8-1)
+	b = le.AppendUint16(b, 4*8-1)
 	b = le.AppendUint64(b, uint64(at+gdt))
 	return b
 }
