@@ -70,7 +70,7 @@ func Read(ctx context.Context, b *source.Builder, r io.ReaderAt, size int64, num
 	}
 	b.SetOrigin(source.Origin{
 		Kind:  fmt.Sprintf("disk with %d partitions, root on partition %d", len(parts), root.Number),
-		Whole: &source.Whole{Type: string(root.kind), Size: root.Size, ReaderAt: root.r},
+		Whole: filesystem.Whole(root.kind, root.r, root.Size),
 	})
 	return nil
 }

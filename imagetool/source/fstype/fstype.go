@@ -20,6 +20,7 @@ const (
 	EROFS    Type = "erofs"
 	ISO9660  Type = "iso9660"
 	QCOW2    Type = "qcow2"
+	Cloop    Type = "cloop"
 
 	Unknown Type = ""
 )
@@ -45,7 +46,6 @@ const (
 	VDI       Type = "VDI"
 	VHD       Type = "VHD"
 	VHDX      Type = "VHDX"
-	Cloop     Type = "cloop"
 )
 
 // Describe says what t is, for people.
@@ -140,6 +140,17 @@ func Probe(r io.ReaderAt, size int64) (Type, error) {
 	}
 	if line, _, _ := bytes.Cut(head[:min(len(head), 64)], []byte("Format")); strings.HasPrefix(string(line), "#!/bin/sh\n#V") {
 		return Cloop, nil
+	}
+	// Its header may stand at the end as well, behind blocks that look like
+	// anything (cloop.h).
+	if at := size - 136; at > 0 {
+		var b [15]byte
+		if _, err := r.ReadAt(b[:], at); err != nil && !errors.Is(err, io.EOF) {
+			return Unknown, err
+		}
+		if v := string(b[:]); v == "#!/bin/sh\n#V2.0" || v == "#!/bin/sh\n#V4.0" {
+			return Cloop, nil
+		}
 	}
 	// Older formats of a software RAID lie at the end, and what is inside looks
 	// like itself from the beginning.

@@ -16,6 +16,8 @@ func TestProbe(t *testing.T) {
 	}
 	both := at(0, "hsqs")
 	copy(both[32769:], "CD001")
+	last := at(size-136, "#!/bin/sh\n#V4.0 Format\n")
+	copy(last, "hsqs") // of its first block
 	for _, tc := range []struct {
 		name string
 		data []byte
@@ -41,6 +43,7 @@ func TestProbe(t *testing.T) {
 		{"VMDK", at(0, "KDMV"), fstype.VMDK},
 		{"VDI", at(64, "\x7f\x10\xda\xbe"), fstype.VDI},
 		{"cloop", at(0, "#!/bin/sh\n#V2.0 Format\n"), fstype.Cloop},
+		{"cloop, header last", last, fstype.Cloop},
 		{"a script", at(0, "#!/bin/sh\necho Format\n"), fstype.Unknown},
 		{"nothing", make([]byte, size), fstype.Unknown},
 		{"empty", nil, fstype.Unknown},

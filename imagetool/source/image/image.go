@@ -109,10 +109,13 @@ func read(ctx context.Context, b *source.Builder, r io.ReaderAt, size int64, o s
 	case kind == fstype.ISO9660:
 		return live.Read(ctx, b, r, size)
 	case filesystem.Supported(kind):
+		if kind, r, size, err = filesystem.Inside(kind, r, size); err != nil {
+			return err
+		}
 		if err := filesystem.Read(ctx, b, kind, r, size, false); err != nil {
 			return err
 		}
-		b.SetOrigin(source.Origin{Kind: kind.Describe(), Whole: &source.Whole{Type: string(kind), Size: size, ReaderAt: r}})
+		b.SetOrigin(source.Origin{Kind: kind.Describe(), Whole: filesystem.Whole(kind, r, size)})
 		return nil
 	case kind == fstype.Unknown:
 		return disk.Read(ctx, b, r, size, o.Partition)

@@ -1,6 +1,6 @@
-// Package iso9660 reads files out of the image of a CD: ISO 9660 (ECMA-119)
-// with the names of Rock Ridge (IEEE P1282), or else its own names without
-// regard to case.
+// Package iso9660 reads files out of the image of a CD, and its whole tree: ISO
+// 9660 (ECMA-119) with Rock Ridge (IEEE P1282, RRIP 1.12), or else with its own
+// names without regard to case.
 package iso9660
 
 import (
@@ -133,42 +133,6 @@ func (v *Volume) record(b []byte) (f File, use []byte, err error) {
 	return f, b[min(at, len(b)):], nil
 }
 
-// rockRidge returns the name that the system use field gives, or "".
-func (v *Volume) rockRidge(use []byte) (string, error) {
-	var name strings.Builder
-	if len(use) < v.skip {
-		return "", nil
-	}
-	use = use[v.skip:]
-	for areas := 0; ; areas++ {
-		var next []byte
-		for len(use) >= 4 && int(use[2]) >= 4 && int(use[2]) <= len(use) {
-			e := use[:use[2]]
-			switch {
-			case string(e[:2]) == "NM" && len(e) >= 5 && e[4]&6 == 0:
-				name.Write(e[5:])
-			case string(e[:2]) == "CE" && len(e) >= 28:
-				at, n := int64(le.Uint32(e[4:]))*sector+int64(le.Uint32(e[12:])), int64(le.Uint32(e[20:]))
-				if areas == maxContinue || n > sector || at > v.size-n {
-					return "", bad("a name goes on outside of the image")
-				}
-				next = make([]byte, n)
-				if _, err := v.r.ReadAt(next, at); err != nil {
-					return "", fmt.Errorf("read a name: %w", err)
-				}
-			case string(e[:2]) == "ST":
-				use = nil
-				continue
-			}
-			use = use[len(e):]
-		}
-		if next == nil {
-			return name.String(), nil
-		}
-		use = next
-	}
-}
-
 // List returns what is in a directory, in the order of the image.
 func (v *Volume) List(dir string) ([]File, error) {
 	d, err := v.Find(dir)
@@ -182,6 +146,19 @@ func (v *Volume) list(d File) ([]File, error) {
 	if !d.Dir {
 		return nil, fmt.Errorf("/%s is not a directory", d.Name)
 	}
+	nodes, err := v.nodes(d)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]File, len(nodes))
+	for i, n := range nodes {
+		out[i] = n.File
+	}
+	return out, nil
+}
+
+// nodes reads a directory, without what stands there for relocation only.
+func (v *Volume) nodes(d File) ([]*node, error) {
 	if d.Size > maxDir {
 		return nil, bad("a directory of %d bytes", d.Size)
 	}
@@ -189,7 +166,7 @@ func (v *Volume) list(d File) ([]File, error) {
 	if _, err := d.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
-	var out []File
+	var out []*node
 	more := false // the last one goes on
 	for at := 0; at < len(b); {
 		n := int(b[at])
@@ -213,21 +190,33 @@ func (v *Volume) list(d File) ([]File, error) {
 		if err != nil {
 			return nil, err
 		}
-		if rr != "" {
-			f.Name = rr
+		if rr.relocated {
+			continue // its place has a record with "CL"
+		}
+		if rr.name != "" {
+			f.Name = rr.name
 		} else {
 			f.Name, _, _ = strings.Cut(f.Name, ";")
 			f.Name = strings.TrimSuffix(f.Name, ".")
 		}
 		if more && len(out) > 0 && out[len(out)-1].Name == f.Name {
-			last := &out[len(out)-1]
+			last := out[len(out)-1]
 			if len(last.pieces) >= maxPieces {
 				return nil, bad("the file %q has more than %d pieces", f.Name, maxPieces)
 			}
 			last.pieces = append(last.pieces, f.pieces...)
 			last.Size += f.Size
 		} else {
-			out = append(out, f)
+			if !rr.dated {
+				rr.mtime = shortTime(rec[18:25])
+			}
+			n := &node{File: f, rockRidge: rr}
+			if rr.child != 0 {
+				if n, err = v.directory(rr.child, f.Name); err != nil {
+					return nil, err
+				}
+			}
+			out = append(out, n)
 		}
 		more = rec[25]&0x80 != 0
 	}

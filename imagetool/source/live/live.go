@@ -81,6 +81,9 @@ func layer(ctx context.Context, b *source.Builder, r io.ReaderAt, size int64, ov
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", source.ErrUnreadable, err)
 	}
+	if kind, r, size, err = filesystem.Inside(kind, r, size); err != nil {
+		return nil, err
+	}
 	if !filesystem.Supported(kind) {
 		return nil, filesystem.Unsupported(kind)
 	}
@@ -96,7 +99,7 @@ func layer(ctx context.Context, b *source.Builder, r io.ReaderAt, size int64, ov
 	if err := filesystem.Read(ctx, b, kind, r, size, over); err != nil {
 		return nil, err
 	}
-	return &source.Whole{Type: string(kind), Size: size, ReaderAt: r}, nil
+	return filesystem.Whole(kind, r, size), nil
 }
 
 // inside returns the root filesystem that lies in another filesystem as a

@@ -10,9 +10,11 @@ import (
 	"testing"
 
 	"github.com/inetboot/inetboot/imagetool/source"
+	"github.com/inetboot/inetboot/imagetool/source/cloop"
 	"github.com/inetboot/inetboot/imagetool/source/filesystem"
 	"github.com/inetboot/inetboot/imagetool/source/live"
 	"github.com/inetboot/inetboot/imagetool/source/sourcetest"
+	"github.com/inetboot/inetboot/imagetool/source/sourcetest/clooptest"
 )
 
 // folder makes a folder of files: text, or the file whose name follows "<".
@@ -55,6 +57,20 @@ func iso(t *testing.T, files map[string]string) string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "live.iso")
 	sourcetest.Run(t, "xorriso", "-as", "mkisofs", "-quiet", "-R", "-J", "-o", out, folder(t, files))
+	return out
+}
+
+// inCloop puts an image into a cloop image.
+func inCloop(t *testing.T, name string, o clooptest.Options) string {
+	t.Helper()
+	disk, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := filepath.Join(t.TempDir(), "cloop")
+	if err := os.WriteFile(out, clooptest.Pack(t, disk, o), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	return out
 }
 
@@ -138,6 +154,21 @@ func TestSystems(t *testing.T) {
 			},
 			"Knoppix", "", "knoppix", []string{"etc/more"}, "", "boot/isolinux/linux64",
 		},
+		{
+			"Knoppix in cloop", map[string]string{
+				"KNOPPIX/KNOPPIX":       "<" + inCloop(t, iso(t, root("knoppix")), clooptest.Options{Version: "V2.0", BlockSize: 64 << 10}),
+				"KNOPPIX/KNOPPIX1":      "<" + inCloop(t, iso(t, map[string]string{"etc/more": "x"}), clooptest.Options{Version: "V4.0", BlockSize: 128 << 10, Kinds: []clooptest.Kind{clooptest.XZ, clooptest.LZ4}, Last: true}),
+				"KNOPPIX/KNOPPIX2":      "<" + inCloop(t, squashfs(t, map[string]string{"etc/most": "x"}), clooptest.Options{Version: "V4.0", BlockSize: 128 << 10, Kinds: []clooptest.Kind{clooptest.None}}),
+				"boot/isolinux/linux64": "k",
+			},
+			"Knoppix", "", "knoppix", []string{"etc/knoppix", "etc/more", "etc/most"}, "", "boot/isolinux/linux64",
+		},
+		{
+			"Knoppix, one ISO in cloop", map[string]string{
+				"KNOPPIX/KNOPPIX": "<" + inCloop(t, iso(t, root("knoppix")), clooptest.Options{Version: "V4.0", BlockSize: 64 << 10}), "boot/isolinux/linux": "k",
+			},
+			"Knoppix", "", "knoppix", nil, "", "boot/isolinux/linux",
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			tree, err := read(t, iso(t, tc.files))
@@ -185,7 +216,7 @@ func TestRefused(t *testing.T) {
 		text  string
 	}{
 		{"an installer", map[string]string{"install.amd/vmlinuz": "k", "dists/stable/Release": "x"}, live.ErrUnknown, "--kernel"},
-		{"Knoppix in cloop", map[string]string{"KNOPPIX/KNOPPIX": "#!/bin/sh\n#V2.0 Format\nmodprobe cloop file=$0 && mount -r -t iso9660 /dev/cloop $1\n"}, filesystem.ErrUnsupported, "cloop"},
+		{"Knoppix in a cloop of version 1", map[string]string{"KNOPPIX/KNOPPIX": "#!/bin/sh\n#V1.0 Format\n" + strings.Repeat("x", 200)}, cloop.ErrUnsupported, "V1.0"},
 		{"no squashfs", map[string]string{"live/filesystem.squashfs": "text"}, filesystem.ErrUnsupported, "no known kind"},
 		{"casper, no live layer", map[string]string{"casper/a.squashfs": "x", "casper/b.squashfs": "x"}, source.ErrUnreadable, "which of them"},
 	} {

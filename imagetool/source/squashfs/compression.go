@@ -1,46 +1,25 @@
 package squashfs
 
 import (
-	"bytes"
-	"compress/zlib"
-	"errors"
 	"fmt"
-	"io"
 
-	"github.com/anchore/go-lzo"
 	"github.com/klauspost/compress/zstd"
-	"github.com/pierrec/lz4/v4"
-	"github.com/therootcompany/xz"
-)
 
-// errLong is returned for a block that is longer than blocks are.
-var errLong = errors.New("it has more bytes than a block")
+	"github.com/inetboot/inetboot/imagetool/source/decompress"
+)
 
 // decompressor returns a function that fills out and returns how many bytes
 // there were; it may be used by several goroutines at once.
 func decompressor(id uint16) (func(out, in []byte) (int, error), error) {
 	switch id {
 	case 1:
-		return func(out, in []byte) (int, error) {
-			r, err := zlib.NewReader(bytes.NewReader(in))
-			if err != nil {
-				return 0, err
-			}
-			defer r.Close()
-			return fill(out, r)
-		}, nil
+		return decompress.Zlib, nil
 	case 3:
-		return func(out, in []byte) (int, error) { return lzo.Decompress(in, out) }, nil
+		return decompress.LZO, nil
 	case 4:
-		return func(out, in []byte) (int, error) {
-			r, err := xz.NewReader(bytes.NewReader(in), 1<<maxBlockLog+64<<10)
-			if err != nil {
-				return 0, err
-			}
-			return fill(out, r)
-		}, nil
+		return func(out, in []byte) (int, error) { return decompress.XZ(out, in, 1<<maxBlockLog+64<<10) }, nil
 	case 5:
-		return func(out, in []byte) (int, error) { return lz4.UncompressBlock(in, out) }, nil
+		return decompress.LZ4, nil
 	case 6:
 		z, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(0), zstd.WithDecoderLowmem(true), zstd.WithDecoderMaxMemory(8<<20))
 		if err != nil {
@@ -49,7 +28,7 @@ func decompressor(id uint16) (func(out, in []byte) (int, error), error) {
 		return func(out, in []byte) (int, error) {
 			b, err := z.DecodeAll(in, out[:0])
 			if err == nil && len(b) > len(out) {
-				err = errLong
+				err = decompress.ErrLong
 			}
 			return len(b), err
 		}, nil
@@ -59,23 +38,4 @@ func decompressor(id uint16) (func(out, in []byte) (int, error), error) {
 		name = fmt.Sprintf("compression %d", id)
 	}
 	return nil, fmt.Errorf("%w: %s", ErrFeature, name)
-}
-
-// fill reads r to its end into out.
-func fill(out []byte, r io.Reader) (int, error) {
-	n, err := io.ReadFull(r, out)
-	switch {
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return n, nil
-	case err != nil:
-		return n, err
-	}
-	var one [1]byte
-	if m, err := io.ReadFull(r, one[:]); m > 0 || !errors.Is(err, io.EOF) {
-		if err == nil {
-			err = errLong
-		}
-		return n, err
-	}
-	return n, nil
 }
