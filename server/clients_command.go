@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -286,12 +287,7 @@ func showLines(s *clients.Settings) [][2]string {
 		key    string
 		values map[string]string
 	}{{"module.", s.Modules}, {"env.", s.Environment}} {
-		keys := make([]string, 0, len(m.values))
-		for k := range m.values {
-			keys = append(keys, k)
-		}
-		slices.Sort(keys)
-		for _, k := range keys {
+		for _, k := range slices.Sorted(maps.Keys(m.values)) {
 			add(m.key+k, m.values[k])
 		}
 	}

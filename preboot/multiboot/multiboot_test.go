@@ -125,25 +125,13 @@ func TestReadProgram(t *testing.T) {
 	}
 }
 
-const iomem = `00000000-00000fff : Reserved
-00001000-0009fbff : System RAM
-  00001000-00001fff : something
-0009fc00-0009ffff : Reserved
-000a0000-000bffff : PCI Bus 0000:00
-00100000-1ffdffff : System RAM
-  01000000-01ffffff : Kernel code
-1ffe0000-1fffffff : ACPI Tables
-fffc0000-ffffffff : Reserved
-100000000-13fffffff : System RAM
-`
-
-func memory(t *testing.T) []kexec.Range {
-	t.Helper()
-	m, err := kexec.ReadMap(strings.NewReader(iomem))
-	if err != nil {
-		t.Fatal(err)
+// memory has 512 MiB, and some more above 4 GiB.
+func memory() []kexec.Range {
+	return []kexec.Range{
+		{First: 0, End: 0x1000, Kind: kexec.Reserved}, {First: 0x1000, End: 0x9fc00, Kind: kexec.RAM}, {First: 0x9fc00, End: 0xa0000, Kind: kexec.Reserved},
+		{First: 0x100000, End: 0x1ffe0000, Kind: kexec.RAM}, {First: 0x1ffe0000, End: 0x20000000, Kind: kexec.ACPI},
+		{First: 0xfffc0000, End: 1 << 32, Kind: kexec.Reserved}, {First: 1 << 32, End: 0x140000000, Kind: kexec.RAM},
 	}
-	return m
 }
 
 func TestPlan(t *testing.T) {
@@ -153,7 +141,7 @@ func TestPlan(t *testing.T) {
 		t.Fatal(err)
 	}
 	kernel, initrd := bytes.Repeat([]byte{1}, 5000), bytes.Repeat([]byte{2}, 4096)
-	l, err := Plan(p, "xen no-real-mode", []Module{{kernel, "vmlinuz quiet"}, {initrd, "initrd"}}, memory(t))
+	l, err := Plan(p, "xen no-real-mode", []Module{{kernel, "vmlinuz quiet"}, {initrd, "initrd"}}, memory())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,7 +196,7 @@ func TestPlan(t *testing.T) {
 			}
 			content = nil
 		case infoMap:
-			if le.Uint32(content) != 24 || len(content) != 8+24*len(memory(t)) || le.Uint64(content[8+24:]) != 0x1000 || le.Uint64(content[8+32:]) != 0x9ec00 || le.Uint32(content[8+40:]) != 1 {
+			if le.Uint32(content) != 24 || len(content) != 8+24*len(memory()) || le.Uint64(content[8+24:]) != 0x1000 || le.Uint64(content[8+32:]) != 0x9ec00 || le.Uint32(content[8+40:]) != 1 {
 				t.Errorf("memory map = %x", content)
 			}
 			content = nil
@@ -224,23 +212,23 @@ func TestPlan(t *testing.T) {
 		t.Error("the modules are not where the information says")
 	}
 
-	if _, err := Plan(p, "xen", make([]Module, 13), memory(t)); err != nil {
+	if _, err := Plan(p, "xen", make([]Module, 13), memory()); err != nil {
 		t.Errorf("13 modules: %v", err)
 	}
-	if _, err := Plan(p, "xen", make([]Module, 14), memory(t)); err == nil || !strings.Contains(err.Error(), "17 pieces of memory") {
+	if _, err := Plan(p, "xen", make([]Module, 14), memory()); err == nil || !strings.Contains(err.Error(), "17 pieces of memory") {
 		t.Errorf("14 modules = %v; want that there are 17 pieces", err)
 	}
-	if _, err := Plan(p, "xen", []Module{{make([]byte, 600<<20), "big"}}, memory(t)); !errors.Is(err, kexec.ErrMemory) {
+	if _, err := Plan(p, "xen", []Module{{make([]byte, 600<<20), "big"}}, memory()); !errors.Is(err, kexec.ErrMemory) {
 		t.Errorf("a module that is too large: %v; want ErrMemory", err)
 	}
-	if _, err := Plan(p, "a\x00b", nil, memory(t)); err == nil {
+	if _, err := Plan(p, "a\x00b", nil, memory()); err == nil {
 		t.Error("a command line with a zero is taken")
 	}
 	high, err := ParseProgram(program32(h, 0x30000000, 0x30000000, 0x400000))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Plan(high, "xen", nil, memory(t)); !errors.Is(err, kexec.ErrMemory) {
+	if _, err := Plan(high, "xen", nil, memory()); !errors.Is(err, kexec.ErrMemory) {
 		t.Errorf("a program for memory that is not there: %v; want ErrMemory", err)
 	}
 }
@@ -249,10 +237,7 @@ func TestPlan(t *testing.T) {
 func FuzzProgram(f *testing.F) {
 	f.Add(program32(header(tag(tagRequest, 0, infoMap)), 0x200010, 0x200000, 0x5000))
 	f.Add(program64(header(tag(tagRelocatable, 1, 0, 1, 2, 3)), 0x200010, 0xffffffff80000000, 0x200000, 0x5000))
-	m, err := kexec.ReadMap(strings.NewReader(iomem))
-	if err != nil {
-		f.Fatal(err)
-	}
+	m := memory()
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, err := ParseProgram(b)
 		if err != nil {
