@@ -41,6 +41,7 @@ type bench struct {
 	out        io.Writer
 	log        *os.File // what programs print
 	results    []result
+	lan        *lanBed
 	atEnd      []func() error
 }
 
@@ -73,6 +74,7 @@ func parts() []part {
 		{"blockfs-boot", (*bench).roots, false},
 		{"preboot-download", (*bench).prebootDownload, false},
 		{"boot", (*bench).boot, false},
+		{"lan-tftp", (*bench).lanTFTP, false},
 	}
 }
 
@@ -81,6 +83,9 @@ func selection(word string) ([]string, error) {
 	local := []string{"blockfs-cold", "blockfs-warm", "blockfs-memory", "blockfs-update"}
 	groups := map[string][]string{"blockfs-local": local, "blockfs": append(local, "blockfs-line", "blockfs-boot")}
 	for _, p := range parts() {
+		if strings.HasPrefix(p.name, "lan-") {
+			groups["lan"] = append(groups["lan"], p.name)
+		}
 		groups[p.name] = []string{p.name}
 		groups["all"] = append(groups["all"], p.name)
 	}
@@ -98,7 +103,7 @@ func selection(word string) ([]string, error) {
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	build := fs.String("build", "build", "folder with the programs and inetboot.iso")
-	which := fs.String("run", "all", "part to run, or several with commas: push, blockfs, blockfs-local, blockfs-line, blockfs-boot, preboot-download, boot, all")
+	which := fs.String("run", "all", "part to run, or several with commas: push, blockfs, blockfs-local, blockfs-line, blockfs-boot, preboot-download, boot, lan, lan-tftp, all")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}

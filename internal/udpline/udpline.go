@@ -19,6 +19,9 @@ type Options struct {
 	// Probabilities, from 0 to 1, for each datagram.
 	Lose, Double, Swap float64
 	Seed               uint64
+	// Listen opens the line's sockets: the one for clients, and later one for
+	// each of their ports. nil: on free ports of the loopback interface.
+	Listen func() (*net.UDPConn, error)
 }
 
 // Line is a proxy that runs.
@@ -42,9 +45,14 @@ type flow struct {
 	toUp   *way
 }
 
-// Start opens a line to server on a free port of the loopback interface.
+// Start opens a line to server.
 func Start(server netip.AddrPort, o Options) (*Line, error) {
-	conn, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	if o.Listen == nil {
+		o.Listen = func() (*net.UDPConn, error) {
+			return net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+		}
+	}
+	conn, err := o.Listen()
 	if err != nil {
 		return nil, err
 	}
@@ -97,7 +105,7 @@ func (l *Line) flow(client netip.AddrPort) *flow {
 	if f := l.flows[client]; f != nil {
 		return f
 	}
-	up, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
+	up, err := l.o.Listen()
 	if err != nil {
 		return nil
 	}
