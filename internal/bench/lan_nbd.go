@@ -1,0 +1,114 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// rootRounds is how often each server is read from end to end, in turn.
+const rootRounds = 4
+
+const (
+	nbdPort    = "10809"
+	nbdkitPort = "10810"
+)
+
+// lanNBD copies the published root to nowhere by nbdcopy, with the connections
+// and requests that it comes with, from our server and from nbdkit, which has
+// the same bytes in a plain file. Ours has nothing in its memory in one
+// measurement, and everything in the other. Everybody's files are in the page
+// cache.
+func (b *bench) lanNBD(ctx context.Context) (err error) {
+	l, err := b.onLAN(ctx)
+	if err != nil {
+		return err
+	}
+	raw, err := l.rawRoot(ctx)
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(raw)
+	if err != nil {
+		return err
+	}
+	peer, err := l.start(l.server, "nbdkit", "-f", "-r", "-i", lanServer, "-p", nbdkitPort, "file", raw)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, peer.stop()) }()
+	if err := l.listening(ctx, peer, nbdkitPort); err != nil {
+		return err
+	}
+	copyOnce := func(ctx context.Context, uri string) (float64, error) {
+		start := time.Now()
+		err := b.command(ctx, "ip", "netns", "exec", l.client, "nbdcopy", uri, "null:")
+		return float64(info.Size()) / 1e6 / time.Since(start).Seconds(), err
+	}
+	nbdkit := contender{"nbdkit", func(ctx context.Context) (float64, error) {
+		return copyOnce(ctx, fmt.Sprintf("nbd://%s:%s", lanServer, nbdkitPort))
+	}}
+	export := fmt.Sprintf("nbd://%s:%s/debian", lanServer, nbdPort)
+	// Each run has a server that has just started.
+	cold := contender{"ours, nothing in its memory", func(ctx context.Context) (rate float64, err error) {
+		p, err := l.ours(ctx, "--dhcp", "off", "--nbd")
+		if err != nil {
+			return 0, err
+		}
+		defer func() { err = errors.Join(err, p.stop()) }()
+		if err := l.listening(ctx, p, nbdPort); err != nil {
+			return 0, err
+		}
+		// What is read once for an export, however much of it is copied.
+		if err := b.command(ctx, "ip", "netns", "exec", l.client, "nbdinfo", export); err != nil {
+			return 0, err
+		}
+		return copyOnce(ctx, export)
+	}}
+	what := "NBD, nbdcopy of the 1 GB root"
+	best, err := b.compete(ctx, what, rootRounds, cold, nbdkit)
+	if err != nil {
+		return err
+	}
+	b.report(speed(what, "MB/s", best[0], best[1], "nbdkit, raw file").wantRatio(0.8).noted("ours decompresses and verifies"))
+
+	p, err := l.ours(ctx, "--dhcp", "off", "--nbd", "--roots-memory", "2G")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, p.stop()) }()
+	if err := l.listening(ctx, p, nbdPort); err != nil {
+		return err
+	}
+	warm := contender{"ours, all in its memory", func(ctx context.Context) (float64, error) { return copyOnce(ctx, export) }}
+	if _, err := warm.run(ctx); err != nil {
+		return err
+	}
+	if best, err = b.compete(ctx, what+", warm", rootRounds, warm, nbdkit); err != nil {
+		return err
+	}
+	b.report(speed(what+", warm", "MB/s", best[0], best[1], "nbdkit, raw file").wantRatio(0.8).noted("ours has been read once, with --roots-memory 2G"))
+	return nil
+}
+
+// rawRoot writes the published root as the one disk that our server exports,
+// and returns its path.
+func (l *lanBed) rawRoot(ctx context.Context) (name string, err error) {
+	name = filepath.Join(l.b.dir, "root.raw")
+	if exists(name) {
+		return name, nil
+	}
+	p, err := l.ours(ctx, "--dhcp", "off", "--nbd")
+	if err != nil {
+		return "", err
+	}
+	defer func() { err = errors.Join(err, p.stop()) }()
+	if err := l.listening(ctx, p, nbdPort); err != nil {
+		return "", err
+	}
+	l.b.say("writing the root as one plain file, for the peer")
+	return name, l.b.command(ctx, "ip", "netns", "exec", l.client, "nbdcopy", fmt.Sprintf("nbd://%s:%s/debian", lanServer, nbdPort), name)
+}
