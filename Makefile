@@ -78,8 +78,8 @@ unit: deps build iso $(BUILD)/linux/.done ## Unit tests with the race detector
 
 .PHONY: boot-test
 boot-test: deps build iso ## Boot Debian in virtual machines: BIOS and UEFI, CD and USB; refusal of tampered stores
-	@echo "boot-test: virtual machines; each takes about a minute"
-	INETBOOT_BUILD=$(abspath $(BUILD)) $(GO) test -count=1 -timeout 70m -skip '^TestFullMedium$$' ./internal/boottest -v | $(GO) run ./internal/boottest/summary
+	@echo "boot-test: virtual machines, two at a time; each takes about a minute"
+	INETBOOT_BUILD=$(abspath $(BUILD)) $(GO) test -count=1 -parallel 2 -timeout 70m -skip '^TestFullMedium$$' ./internal/boottest -v | $(GO) run ./internal/boottest/summary
 
 .PHONY: full-test
 full-test: deps build iso iso-full ## Boot Debian from the large medium, which `make test` does not build
@@ -87,7 +87,7 @@ full-test: deps build iso iso-full ## Boot Debian from the large medium, which `
 
 .PHONY: fuzz
 fuzz: ## Fuzz every parser for a short time
-	@$(GO) run ./internal/fuzzall -time 3s
+	@$(GO) run ./internal/fuzzall -time 2s
 
 .PHONY: soak
 soak: ## Fuzz every parser for ten minutes each

@@ -30,6 +30,7 @@ func changedByBooting() []string {
 }
 
 func TestBoot(t *testing.T) {
+	t.Parallel()
 	bed, tarball := newBed(t)
 	want := tarSums(t, tarball)
 	if len(want) < 10000 {

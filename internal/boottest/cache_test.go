@@ -95,6 +95,7 @@ func cacheDisk(t *testing.T, megabytes int) string {
 // the disk alone, to the login prompt. The boots leave reports, of which the
 // server makes a boot pack.
 func TestCacheAndCableOut(t *testing.T) {
+	t.Parallel()
 	bed, tarball := newBed(t)
 	disk := cacheDisk(t, 700)
 	var blocks atomic.Int64

@@ -27,6 +27,7 @@ import (
 // what it read. The small system of BusyBox is in all of them but the
 // installer.
 func TestImages(t *testing.T) {
+	t.Parallel()
 	bed := emptyBed(t)
 	tree := unpack(t, debianroot.BusyBox())
 	writeFile(t, filepath.Join(tree, "etc/fstab"), "UUID="+rootUUID+" / ext4 errors=remount-ro 0 1\n")

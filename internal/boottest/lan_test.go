@@ -17,6 +17,7 @@ import (
 // resolver are all there is, from a store that has only a name there; and it
 // boots the older one of two versions that are published side by side.
 func TestLAN(t *testing.T) {
+	t.Parallel()
 	bed, tarball := newBed(t)
 	if err := bed.Imagetool(t.Context(), "push", tarball, "--name", "debian", "--version", "13-test", "--title", "Debian, newer", "--default"); err != nil {
 		t.Fatal(err)

@@ -26,6 +26,7 @@ import (
 // root on the server's NFS, is who it was before, and keeps the root when the
 // server is restarted. Where it finds NFS it learns from the port mapper.
 func TestNFSRoot(t *testing.T) {
+	t.Parallel()
 	if os.Getenv("INETBOOT_BUILD") == "" {
 		t.Skip("run make boot-test")
 	}

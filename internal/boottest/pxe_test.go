@@ -28,6 +28,7 @@ const (
 // `server --lan` beside it. All of them come to the menu, whose catalog they
 // have verified; one goes on to the login prompt.
 func TestPXE(t *testing.T) {
+	t.Parallel()
 	bed := busyBoxBed(t)
 	if err := bed.Close(); err != nil { // its data folder is for the LAN's server
 		t.Fatal(err)

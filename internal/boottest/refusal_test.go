@@ -86,6 +86,7 @@ func (s *store) metaBlock(t *testing.T) string {
 // TestRefusal changes the store under a running machine: every change must be
 // named on the console, nothing of it may boot, and the menu stays usable.
 func TestRefusal(t *testing.T) {
+	t.Parallel()
 	bed, _ := newBed(t)
 	s := openStore(t, bed)
 

@@ -21,6 +21,7 @@ import (
 // What is special about each machine comes from settings: one image serves two
 // sites.
 func TestSites(t *testing.T) {
+	t.Parallel()
 	bed := busyBoxBed(t)
 	set := func(args ...string) {
 		t.Helper()

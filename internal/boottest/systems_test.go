@@ -14,6 +14,7 @@ import (
 // Debian of the other tests: sysvinit with ifupdown, and a system with dracut.
 // Neither of them is prepared for InetBoot.
 func TestSystems(t *testing.T) {
+	t.Parallel()
 	bed := emptyBed(t)
 	key := filepath.Join(t.TempDir(), "key")
 	if err := os.WriteFile(key, []byte("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAbCdEfGhIjKlMnOpQrStUvWxYz0123456789abcdefgh test\n"), 0o644); err != nil {

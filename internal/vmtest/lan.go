@@ -50,6 +50,10 @@ func NewLAN(ctx context.Context, address string) (*LAN, error) {
 			continue
 		}
 		if err := ipCommand(ctx, "netns", "add", l.Name); err != nil {
+			// Another test of this process may have taken the name meanwhile.
+			if strings.Contains(err.Error(), "File exists") {
+				continue
+			}
 			return nil, fmt.Errorf("virtual LAN: %w", err)
 		}
 		for _, args := range [][]string{
