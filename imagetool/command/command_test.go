@@ -240,7 +240,7 @@ func TestKilledPush(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("push after %d kills: %v\n%s", killed, err, out)
 	}
-	if out, _ := c.run(command.ExitOK, "ls"); !strings.Contains(out, "test-") && !strings.Contains(out, "1 images") {
+	if out, _ := c.run(command.ExitOK, "ls"); !strings.Contains(out, "test-") && !strings.Contains(out, "1 image ") {
 		t.Errorf("ls = %q", out)
 	}
 }

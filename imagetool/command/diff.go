@@ -113,7 +113,7 @@ func (a *app) runDiff(ctx context.Context, o *diffOptions, from, to string) (err
 		}
 	}
 	if !o.summary {
-		a.say("%d files added, %d removed, %d changed", d.Added, d.Removed, d.Changed)
+		a.say("%s added, %d removed, %d changed", number(d.Added, "file"), d.Removed, d.Changed)
 	}
 	a.say("A client that has %s fetches %d of %d blocks, %s of %s (%s), and %s of kernel and initrd", d.From, d.FetchBlocks, d.Blocks,
 		bytesText(d.Fetch), bytesText(d.Stored), percent(d.Fetch, d.Stored), bytesText(d.FetchBoot))

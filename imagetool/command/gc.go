@@ -64,9 +64,9 @@ func (a *app) runGC(ctx context.Context, o *gcOptions) error {
 	if o.DryRun {
 		done = "would be removed"
 	}
-	a.say("%d files, %s, %s", res.Removed.Files, bytesText(res.Removed.Bytes), done)
-	a.say("%d files, %s, are needed; %d, %s, wait for the end of the grace period of %s", res.Kept.Files, bytesText(res.Kept.Bytes),
-		res.Waiting.Files, bytesText(res.Waiting.Bytes), o.Grace)
+	a.say("%s, %s, %s", number(res.Removed.Files, "file"), bytesText(res.Removed.Bytes), done)
+	a.say("%s, %s, needed; %d, %s, waiting for the end of the grace period of %s", number(res.Kept.Files, "file"), bytesText(res.Kept.Bytes),
+		res.Waiting.Files, bytesText(res.Waiting.Bytes), period(o.Grace))
 	for _, i := range res.Images {
 		a.say("  not listed any more, kept for now: %s", i)
 	}

@@ -93,7 +93,7 @@ func TestRmAndGC(t *testing.T) {
 	if !strings.Contains(out, "menu entry test-2 removed") {
 		t.Errorf("rm says %q", out)
 	}
-	if out, _ = c.run(command.ExitOK, "ls"); !strings.Contains(out, "1 images") {
+	if out, _ = c.run(command.ExitOK, "ls"); !strings.Contains(out, "1 image ") {
 		t.Errorf("after rm: %s", out)
 	}
 	// Machines may run from it: nothing goes in the grace period.
@@ -426,7 +426,7 @@ func TestRmOfAPublisher(t *testing.T) {
 	if !strings.Contains(out, "erin-os/1/amd64 removed") {
 		t.Errorf("rm says %q", out)
 	}
-	if out, _ = c.run(command.ExitOK, "ls"); !strings.Contains(out, "1 images") || strings.Contains(out, "erin-os") {
+	if out, _ = c.run(command.ExitOK, "ls"); !strings.Contains(out, "1 image ") || strings.Contains(out, "erin-os") {
 		t.Errorf("ls = %s", out)
 	}
 	c.run(command.ExitOK, "gc", "--grace", "0s")

@@ -135,7 +135,7 @@ func (a *app) printListing(l *listing) error {
 	if l.Expired {
 		state = "EXPIRED"
 	}
-	fmt.Fprintf(a.out, "%d images in %s; catalog version %d, %s %s; * boots by default\n", len(l.Images), l.Store, l.Version, state, l.Expires.Local().Format("2006-01-02 15:04"))
+	fmt.Fprintf(a.out, "%s in %s; catalog version %d, %s %s; * boots by default\n", number(len(l.Images), "image"), l.Store, l.Version, state, l.Expires.Local().Format("2006-01-02 15:04"))
 	if l.Expired {
 		fmt.Fprintln(a.out, "Machines refuse an expired catalog: run imagetool refresh.")
 	}

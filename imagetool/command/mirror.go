@@ -95,7 +95,7 @@ func (a *app) runMirror(ctx context.Context, o *mirrorOptions, fromName, toName 
 	if a.json {
 		return a.writeJSON(out)
 	}
-	a.say("%d images: %d of %d blocks, %d other files and %d boot packs copied, %s in %s", res.Images, res.Blocks, res.Of, res.Files, res.Packs, bytesText(res.Bytes),
+	a.say("%s: %d of %s, %s and %s copied, %s in %s", number(res.Images, "image"), res.Blocks, number(res.Of, "block"), number(res.Files, "other file"), number(res.Packs, "boot pack"), bytesText(res.Bytes),
 		time.Since(start).Round(100*time.Millisecond))
 	if res.Updated {
 		a.say("%s has catalog version %d now", to, res.Catalog)

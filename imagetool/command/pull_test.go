@@ -144,7 +144,7 @@ func TestPullDiffMount(t *testing.T) {
 	}
 	c.run(command.ExitOK, "push", src, "--name", "test", "--version", "2", "--blockfs", program)
 	text, _ := c.run(command.ExitOK, "diff", "test/1", "test/2")
-	for _, line := range []string{"A /etc/new\n", "D /srv/own5\n", "M /srv/own3 (content)\n", "M /usr/bin/tool (mode)\n", "M /usr/bin/other-name (mode)\n", "1 files added, 1 removed, 3 changed\n"} {
+	for _, line := range []string{"A /etc/new\n", "D /srv/own5\n", "M /srv/own3 (content)\n", "M /usr/bin/tool (mode)\n", "M /usr/bin/other-name (mode)\n", "1 file added, 1 removed, 3 changed\n"} {
 		if !strings.Contains(text, line) {
 			t.Errorf("diff says\n%s\nwithout %q", text, line)
 		}

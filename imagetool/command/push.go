@@ -186,8 +186,12 @@ func (a *app) runPush(ctx context.Context, o *pushOptions) error {
 		return nil
 	}
 	if res.Manifest.NoRoot() {
-		a.say("%s %s for %s: kernel %s of %s, initrd of %s, no root", res.Name, res.Version, res.Manifest.Arch,
-			res.Manifest.Kernel.Release, bytesText(res.Manifest.Kernel.Size), bytesText(res.Manifest.Initrd.Size))
+		initrd := "no initrd"
+		if n := res.Manifest.Initrd.Size; n > 0 {
+			initrd = "initrd of " + bytesText(n)
+		}
+		a.say("%s %s for %s: kernel %s of %s, %s, no root", res.Name, res.Version, res.Manifest.Arch,
+			res.Manifest.Kernel.Release, bytesText(res.Manifest.Kernel.Size), initrd)
 		a.say("Catalog version %d, menu entry %s", res.Catalog, res.Entry)
 		return nil
 	}

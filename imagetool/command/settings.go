@@ -157,8 +157,8 @@ func summary(s *bootsettings.Settings) string {
 	for _, k := range s.SSHKeys {
 		keys += len(k)
 	}
-	add(keys > 0, "%d keys", keys)
-	add(len(s.Files) > 0, "%d files", len(s.Files))
+	add(keys > 0, "%s", number(keys, "key"))
+	add(len(s.Files) > 0, "%s", number(len(s.Files), "file"))
 	add(s.Cmdline != "", "cmdline %q", s.Cmdline)
 	add(len(s.Environment) > 0, "%d variables", len(s.Environment))
 	add(s.Script != nil, "script")

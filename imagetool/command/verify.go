@@ -88,11 +88,11 @@ func (a *app) runVerify(ctx context.Context, o *verifyOptions, specs []string, s
 		}
 		a.say("%s", line)
 	}
-	what := fmt.Sprintf("%d blocks", res.Blocks)
+	what := number(res.Blocks, "block")
 	if o.sample < 100 {
-		what = fmt.Sprintf("%d blocks of %d (--seed %d)", res.Blocks, res.Of, v.Seed)
+		what = fmt.Sprintf("%s of %d (--seed %d)", number(res.Blocks, "block"), res.Of, v.Seed)
 	}
-	a.say("%d images, %d files, %s, %s read and as they should be", res.Images, res.Files-res.Blocks, what, bytesText(res.Bytes))
+	a.say("%s, %s, %s, %s read and as they should be", number(res.Images, "image"), number(res.Files-res.Blocks, "file"), what, bytesText(res.Bytes))
 	return err
 }
 

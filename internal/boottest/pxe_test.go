@@ -80,7 +80,7 @@ func TestPXE(t *testing.T) {
 					t.Logf("screen: %v\n%s", err, text)
 				}
 			})
-			vm.ExpectT(t, 180, `inetboot: lease 192\.168\.79\.\d+/24 on eth0 from 192\.168\.79\.2\n`)
+			vm.ExpectT(t, 400, `inetboot: lease 192\.168\.79\.\d+/24 on eth0 from 192\.168\.79\.2\n`)
 			vm.ExpectT(t, 60, `inetboot: asking http://192\.168\.79\.1:8080`)
 			vm.ExpectT(t, 60, `inetboot: menu ready`)
 			t.Logf("menu after %.1f s", vm.Uptime().Seconds())
