@@ -106,7 +106,7 @@ func TestNginx(t *testing.T) {
 	for _, name := range []string{"cp", "rsync"} {
 		url := base + "/" + name
 		out, _ := c.run(command.ExitOK, "verify", "--to", url+"/")
-		if !strings.Contains(out, "1 image ") {
+		if !strings.Contains(out, "1 image, ") {
 			t.Errorf("verify of the copy by %s says %q", name, out)
 		}
 		c.run(command.ExitOK, "ls", "--to", url)
