@@ -164,6 +164,9 @@ func (c *clientsCommand) list(ctx context.Context, _ []string) error {
 			name := s.Name
 			if !r.Known {
 				name = strings.TrimSpace("(not known) " + r.Record.Host + " " + r.Record.What)
+				if r.Record.Wanted != "" {
+					name += ", wants to be " + r.Record.Wanted
+				}
 			}
 			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Client, name, addr, s.Type, strings.Join(s.Groups, ","), strings.Join(s.Services, ","), s.Boot, last)
 		}
@@ -440,7 +443,11 @@ func (c *clientsCommand) promote(ctx context.Context, all bool, args []string) e
 				}
 				return fmt.Errorf("%s is known already", want)
 			}
-			sections = append(sections, clients.Section{Kind: clients.Client, Name: r.MAC, Values: settings})
+			s := clients.Section{Kind: clients.Client, Name: r.MAC, Values: settings}
+			if _, named := s.Get("name"); !named && !all && r.Wanted != "" {
+				s.Set("name", r.Wanted) // as somebody at the machine has typed
+			}
+			sections = append(sections, s)
 		}
 		if len(sections) == 0 && !all {
 			return fmt.Errorf("%s has not been seen: server clients add makes it known before it comes", want)

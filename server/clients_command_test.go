@@ -60,7 +60,7 @@ func TestClientsCommand(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = db.Update(t.Context(), func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(t.Context(), "INSERT INTO client_seen VALUES ('52:54:00:00:00:01', '', '', '', '', 1, 2), ('52:54:00:00:00:07', '', 'new', '10.0.0.77', 'UEFI x64', 1, 2), ('52:54:00:00:00:08', '', '', '', '', 1, 2)")
+		_, err := tx.ExecContext(t.Context(), "INSERT INTO client_seen (mac, uuid, host, address, what, first_seen, last_seen) VALUES ('52:54:00:00:00:01', '', '', '', '', 1, 2), ('52:54:00:00:00:07', '', 'new', '10.0.0.77', 'UEFI x64', 1, 2), ('52:54:00:00:00:08', '', '', '', '', 1, 2)")
 		return err
 	})
 	if err != nil || db.Close() != nil {

@@ -102,6 +102,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			return err
 		},
 	})
+	cmd.AddCommand(newSettingsKeyCommand(&o, stdout))
 	cmd.AddCommand(newLogsCommand(&o, stdout))
 	cmd.AddCommand(newClientsCommand(&o, os.Stdin, stdout))
 	cmd.SetArgs(args)

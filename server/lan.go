@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -57,11 +58,14 @@ func (o *lanOptions) flags(cmd *cobra.Command) {
 
 // lanParts is what services of the LAN are made of.
 type lanParts struct {
-	iface   *lan.Interface
-	data    string     // data folder
-	store   *store.Dir // published images
-	http    net.Addr   // where HTTP listens
-	scheme  string     // of HTTP: http or https
+	iface  *lan.Interface
+	data   string     // data folder
+	store  *store.Dir // published images
+	http   net.Addr   // where HTTP listens
+	scheme string     // of HTTP: http or https
+
+	settingsKey ed25519.PublicKey // with which machines verify their settings; nil: they ask for none
+
 	db      *database.DB
 	clients *clients.Clients
 	images  *images.Library  // see library
@@ -98,11 +102,12 @@ type lanSet struct {
 	clients *clients.Clients
 	images  *images.Library
 	media   *bootmedia.Files // nil: there are none
+	log     *slog.Logger
 }
 
 // openLAN opens the services of the LAN: none without --lan.
 func openLAN(ctx context.Context, o *options, p lanParts) (set *lanSet, err error) {
-	set = &lanSet{}
+	set = &lanSet{log: p.log}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, set.Close())

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -45,6 +46,9 @@ func openMedia(o *options, p *lanParts) (*bootmedia.Files, error) {
 	b := bootmedia.Options{Dir: o.lan.boot.media, Site: site.Site{URLs: []string{p.url()}}}
 	if !o.lan.logs.off {
 		b.Site.Syslog = fmt.Sprintf("udp://%s", netip.AddrPortFrom(p.iface.IPv4.Addr(), uint16(o.lan.logs.port)))
+	}
+	if p.settingsKey != nil {
+		b.Site.Settings, b.Site.SettingsKey = p.url(), hex.EncodeToString(p.settingsKey)
 	}
 	b.Root = func() ([]byte, error) {
 		return p.store.Read(storepath.RoleMetadata(tuf.RoleRoot, 1), tuf.MaxRoot)

@@ -40,6 +40,7 @@ func TestBootFiles(t *testing.T) {
 	parts := &lanParts{
 		iface: &lan.Interface{Name: "lo", IPv4: netip.MustParsePrefix("127.0.0.1/8"), All: []netip.Prefix{netip.MustParsePrefix("127.0.0.1/8")}},
 		data:  data, store: dir, http: &net.TCPAddr{IP: net.IPv4zero, Port: 8080}, scheme: "http", log: slog.New(slog.DiscardHandler),
+		settingsKey: bytes.Repeat([]byte{0xab}, 32),
 	}
 	if _, err := openMedia(parsedOptions(t, "--media "+data), parts); err == nil || !strings.Contains(err.Error(), "--media") {
 		t.Errorf("a folder without media: %v; want what to do", err)
@@ -103,7 +104,7 @@ func TestBootFiles(t *testing.T) {
 		if err != nil || len(got) != site.SlotSize {
 			t.Errorf("%s: %d bytes, %v", url, len(got), err)
 		}
-		for _, want := range []string{`"http://127.0.0.1:8080"`, `"udp://127.0.0.1:514"`, "ROOT METADATA"} {
+		for _, want := range []string{`"http://127.0.0.1:8080"`, `"udp://127.0.0.1:514"`, `"settings": "http://127.0.0.1:8080"`, `"settings_key": "` + strings.Repeat("ab", 32) + `"`, "ROOT METADATA"} {
 			if !bytes.Contains(got, []byte(want)) {
 				t.Errorf("%s does not have %s", url, want)
 			}

@@ -81,7 +81,7 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) (err error
 	if err != nil {
 		return err
 	}
-	services, err := openLAN(ctx, o, lanParts{data: folder.Path, store: dir, http: ln.Addr(), scheme: scheme, log: log})
+	services, err := openLAN(ctx, o, lanParts{data: folder.Path, settingsKey: folder.Settings.Public().(ed25519.PublicKey), store: dir, http: ln.Addr(), scheme: scheme, log: log})
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) (err error
 	defer stopWork()
 
 	srv := &http.Server{
-		Handler:           withMedia(services.media, api.New(api.Options{Store: dir, Boots: keeper, Token: folder.Token, Online: folder.Online.Public().(ed25519.PublicKey), Log: log}), log),
+		Handler:           withMedia(services.media, api.New(api.Options{Store: dir, Boots: keeper, Token: folder.Token, Online: folder.Online.Public().(ed25519.PublicKey), Machines: services.machines(), Settings: folder.Settings, Log: log}), log),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,

@@ -43,7 +43,8 @@ iPXE or QEMU.`,
   imagetool media --iso build/inetboot.iso --url http://10.0.0.1/ --cache rest -o /dev/sdX
   imagetool media --iso build/inetboot.iso --url http://10.0.0.1/ --cache 2G -o stick.img
   imagetool media --iso build/inetboot.efi --url http://10.0.0.1/ -o my.efi
-  imagetool media --url http://10.0.0.1/ --cpio site.cpio`,
+  imagetool media --url http://10.0.0.1/ --cpio site.cpio
+  imagetool media --iso build/inetboot.iso --url http://10.0.0.1:8080 --settings http://10.0.0.1:8080 --settings-key HEX -o my.iso`,
 		Args: args(cobra.NoArgs),
 	}
 	f := c.Flags()
@@ -61,6 +62,8 @@ iPXE or QEMU.`,
 	f.IntVar(&o.site.Network.MTU, "mtu", 0, "MTU in bytes (default: as the network says)")
 	f.StringArrayVar(&o.site.Network.NTP, "ntp", nil, "name or address of a time server, asked if the clock seems to be wrong (default: the network's own)")
 	f.StringVar(&o.site.Syslog, "syslog", "", "where the log of boots goes: udp://HOST[:514] or tcp://HOST[:601] (default: as the network says)")
+	f.StringVar(&o.site.Settings, "settings", "", "base URL of the server that says what holds for each machine, as `server settings-key` prints it")
+	f.StringVar(&o.site.SettingsKey, "settings-key", "", "that server's public key for settings, 64 hexadecimal digits")
 	f.StringVar(&o.ca, "ca", "", "PEM file of certificates that sign the servers' certificates")
 	f.StringVar(&o.root, "root", "", "root.json to begin trust with (default: the one in the key folder)")
 	f.StringVar(&o.keys, "keys", "", "folder of the signing key (default: as init remembered)")

@@ -13,6 +13,8 @@
 package site
 
 import (
+	"crypto/ed25519"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -50,6 +52,11 @@ type Site struct {
 	Cache       string   `json:"cache,omitempty"`       // as the option inetboot.cache=: auto, none, ram, ram:SIZE, or a filesystem's UUID
 	Syslog      string   `json:"syslog,omitempty"`      // where the boot's log goes: udp://host[:514] or tcp://host[:601]
 	Timeout     *int     `json:"timeout,omitempty"`     // seconds until the default entry boots; 0 at once, -1 never
+
+	// Who says what holds for the single machine, and whose signature counts for
+	// that; both or none.
+	Settings    string `json:"settings,omitempty"`     // base URL of a server
+	SettingsKey string `json:"settings_key,omitempty"` // its public ed25519 key, 64 hexadecimal digits
 
 	Network netconf.Setup `json:"network,omitzero"` // what the network is not asked for
 }
@@ -97,6 +104,17 @@ func (s *Site) Check() error {
 			return fmt.Errorf("%w: %w", ErrInvalid, err)
 		}
 	}
+	if (s.Settings == "") != (s.SettingsKey == "") {
+		return fmt.Errorf("%w: settings and settings_key belong together", ErrInvalid)
+	}
+	if s.Settings != "" {
+		if err := CheckURL(s.Settings); err != nil {
+			return fmt.Errorf("%w: settings: %w", ErrInvalid, err)
+		}
+		if _, err := ParseKey(s.SettingsKey); err != nil {
+			return fmt.Errorf("%w: settings_key: %w", ErrInvalid, err)
+		}
+	}
 	if err := s.Network.Check(); err != nil {
 		return fmt.Errorf("%w: network: %w", ErrInvalid, err)
 	}
@@ -114,6 +132,15 @@ func (s *Site) Marshal() ([]byte, error) {
 		return nil, err
 	}
 	return json.MarshalIndent(&c, "", " ")
+}
+
+// ParseKey reads a public ed25519 key of 64 hexadecimal digits.
+func ParseKey(s string) (ed25519.PublicKey, error) {
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != ed25519.PublicKeySize {
+		return nil, fmt.Errorf("%q is not %d hexadecimal digits", s, 2*ed25519.PublicKeySize)
+	}
+	return b, nil
 }
 
 // CheckURL tells whether u is an absolute http or https URL with a host and

@@ -21,6 +21,7 @@ import (
 	"github.com/inetboot/inetboot/blockfs/pack"
 	"github.com/inetboot/inetboot/catalog/publish"
 	"github.com/inetboot/inetboot/internal/bootlog"
+	"github.com/inetboot/inetboot/internal/clientsettings"
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/storepath"
 	"github.com/inetboot/inetboot/server/boots"
@@ -39,6 +40,9 @@ type Options struct {
 	Log    *slog.Logger
 	Now    func() time.Time // nil: time.Now
 
+	Machines Machines           // of the LAN; nil: there are none, so none has settings
+	Settings ed25519.PrivateKey // signs what machines are told of themselves
+
 	Patience time.Duration // for the next piece of a transfer; 0: the constant Patience
 }
 
@@ -48,6 +52,9 @@ type api struct {
 	reports  rate
 	token    [sha256.Size]byte
 	online   ed25519.PublicKey
+	machines Machines
+	asking   rate
+	settings ed25519.PrivateKey
 	log      *slog.Logger
 	now      func() time.Time
 	patience time.Duration
@@ -62,7 +69,7 @@ func New(o Options) http.Handler {
 	if o.Patience == 0 {
 		o.Patience = Patience
 	}
-	a := &api{store: o.Store, boots: o.Boots, token: sha256.Sum256([]byte(o.Token)), online: o.Online, log: o.Log, now: o.Now, patience: o.Patience, metrics: newMetrics()}
+	a := &api{store: o.Store, boots: o.Boots, token: sha256.Sum256([]byte(o.Token)), online: o.Online, machines: o.Machines, settings: o.Settings, log: o.Log, now: o.Now, patience: o.Patience, metrics: newMetrics()}
 	a.metrics.registry.MustRegister(o.Boots.Collectors()...)
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true
@@ -73,6 +80,9 @@ func New(o Options) http.Handler {
 	e.POST("/api/v1/list", a.list, a.publisher)
 	e.POST("/api/v1/remove", a.remove, a.publisher)
 	e.GET("/api/v1/online-key", a.onlineKey)
+	e.GET("/"+clientsettings.Path, a.machineSettings)
+	e.GET("/settings/:mac", a.machineVariables)
+	e.POST("/"+clientsettings.UnknownPath, a.announce)
 	e.POST("/"+pack.ReportPath, a.boot)
 	e.GET("/"+pack.ReportPath+"/:manifest", a.bootSummary, a.publisher)
 	e.POST("/"+bootlog.Path, a.bootLog)

@@ -11,6 +11,7 @@ import (
 	"github.com/inetboot/inetboot/blockfs/pack"
 	"github.com/inetboot/inetboot/catalog"
 	"github.com/inetboot/inetboot/internal/bootlog"
+	"github.com/inetboot/inetboot/internal/clientsettings"
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/server/boots"
 	"github.com/inetboot/inetboot/server/store"
@@ -30,6 +31,7 @@ func putError(err error) error {
 	}{
 		{pack.ErrReport, http.StatusBadRequest},
 		{bootlog.ErrReport, http.StatusBadRequest},
+		{clientsettings.ErrInvalid, http.StatusBadRequest},
 		{boots.ErrUnknown, http.StatusUnprocessableEntity},
 		{boots.ErrBusy, http.StatusServiceUnavailable},
 		{store.ErrTooLarge, http.StatusRequestEntityTooLarge},

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -28,12 +29,14 @@ type Settings struct {
 	Type        string            `json:"type,omitempty"`   // hardware
 	Groups      []string          `json:"groups,omitempty"` //
 	Services    []string          `json:"services,omitempty"`
-	Boot        Method            `json:"boot"`                // never empty
-	File        string            `json:"file,omitempty"`      // boot file in place of the usual one
-	Image       string            `json:"image,omitempty"`     // NAME or NAME/VERSION to boot unattended
-	Entry       string            `json:"entry,omitempty"`     // of the menu, to boot unattended
-	Arguments   []string          `json:"arguments,omitempty"` // of the kernel
-	Modules     map[string]string `json:"modules,omitempty"`   // options by name of the kernel module
+	Boot        Method            `json:"boot"`                 // never empty
+	File        string            `json:"file,omitempty"`       // boot file in place of the usual one
+	Image       string            `json:"image,omitempty"`      // NAME or NAME/VERSION to boot unattended
+	Entry       string            `json:"entry,omitempty"`      // of the menu, to boot unattended
+	Timeout     *int              `json:"timeout,omitempty"`    // seconds until that boots: 0 at once, -1 never; nil: as the menu says
+	SetupOnly   bool              `json:"setup_only,omitempty"` // not known, and only to be set up
+	Arguments   []string          `json:"arguments,omitempty"`  // of the kernel
+	Modules     map[string]string `json:"modules,omitempty"`    // options by name of the kernel module
 	Environment map[string]string `json:"environment,omitempty"`
 	Hostname    string            `json:"hostname,omitempty"` // a pattern, that the system gives itself
 	Timezone    string            `json:"timezone,omitempty"`
@@ -322,13 +325,9 @@ func (b *Book) Lookup(id Identity) Settings {
 	out := Settings{Known: known, Boot: Preboot, Origins: make(map[string]string)}
 	if !known {
 		// What is called so is meant for machines that nobody has set up.
-		for _, k := range []Kind{Type, Group, Service} {
-			name := "default"
-			if k == Service {
-				name = SetupEntry
-			}
-			if len(b.sections[ref{k, name}]) > 0 {
-				out.assign(string(k), name)
+		for _, k := range []Kind{Type, Group} {
+			if len(b.sections[ref{k, "default"}]) > 0 {
+				out.assign(string(k), "default")
 			}
 		}
 	}
@@ -338,6 +337,9 @@ func (b *Book) Lookup(id Identity) Settings {
 				out.Origins[v.Key] = s.where(v.Line)
 			}
 		})
+	}
+	if !known && len(b.sections[ref{Service, SetupEntry}]) > 0 {
+		out.Services = withSetup(out.Services) // beside what [unknown] may say
 	}
 	order := slices.Clone(general)
 	if out.Type != "" {
@@ -365,7 +367,7 @@ func (b *Book) Lookup(id Identity) Settings {
 		case RefuseUnknown:
 			out.Boot = Refuse
 		case SetupUnknown:
-			out.Boot, out.Entry, out.Image = Preboot, SetupEntry, ""
+			out.Boot, out.Entry, out.SetupOnly = Preboot, SetupEntry, true
 		}
 	}
 	return out
@@ -433,6 +435,10 @@ func (s *Settings) apply(v Value) bool {
 		s.Image = v.Text
 	case "entry":
 		s.Entry = v.Text
+	case "timeout":
+		if n, err := strconv.Atoi(v.Text); err == nil {
+			s.Timeout = &n
+		}
 	case "argument":
 		s.Arguments = append(s.Arguments, v.Text)
 	case "module":

@@ -155,6 +155,7 @@ type Sighting struct {
 	Identity
 	Address netip.Addr // that it has or gets; may be invalid
 	What    string     // what it is, such as "UEFI x64"
+	Wanted  string     // the name that somebody at the machine wants for it; "": nobody has said
 	Time    time.Time
 }
 

@@ -86,6 +86,9 @@ func checkValue(kind Kind, name string, v Value) error {
 		return want(v.Text == "" || (wordOK(n) && (!slash || wordOK(version))), "NAME or NAME/VERSION")
 	case "entry":
 		return want(v.Text == "" || wordOK(v.Text), "the name of an entry of the menu")
+	case "timeout":
+		n, err := strconv.Atoi(v.Text)
+		return want(err == nil && n >= -1 && n <= 86400, "seconds from 0 (at once) to 86400, or -1 (never)")
 	case "argument":
 		return nil
 	case "hostname":
@@ -115,7 +118,7 @@ func checkValue(kind Kind, name string, v Value) error {
 }
 
 func keyNames() []string {
-	return []string{"like", "type", "group", "service", "known", "name", "address", "boot", "file", "image", "entry", "argument", "module.NAME", "env.NAME", "hostname", "timezone", "locale", "keyboard", "swap"}
+	return []string{"like", "type", "group", "service", "known", "name", "address", "boot", "file", "image", "entry", "timeout", "argument", "module.NAME", "env.NAME", "hostname", "timezone", "locale", "keyboard", "swap"}
 }
 
 // splitList splits a value at commas and spaces.

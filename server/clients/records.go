@@ -17,7 +17,8 @@ func steps() []string {
 	return []string{`
 CREATE TABLE client_sections (kind TEXT NOT NULL, name TEXT NOT NULL, body TEXT NOT NULL, PRIMARY KEY (kind, name));
 CREATE TABLE client_seen (mac TEXT PRIMARY KEY, uuid TEXT NOT NULL, host TEXT NOT NULL, address TEXT NOT NULL, what TEXT NOT NULL, first_seen BIGINT NOT NULL, last_seen BIGINT NOT NULL);
-CREATE INDEX client_seen_last ON client_seen (last_seen)`}
+CREATE INDEX client_seen_last ON client_seen (last_seen)`, `
+ALTER TABLE client_seen ADD COLUMN wanted TEXT NOT NULL DEFAULT ''`}
 }
 
 // maxSeen bounds how many machines are recorded: whoever invents MAC addresses
@@ -32,13 +33,14 @@ func record(ctx context.Context, db *database.DB, tx *sql.Tx, s Sighting) error 
 	if s.Address.IsValid() {
 		address = s.Address.String()
 	}
-	_, err := tx.ExecContext(ctx, db.Rebind(`INSERT INTO client_seen (mac, uuid, host, address, what, first_seen, last_seen) VALUES (?, ?, ?, ?, ?, ?, ?)
+	_, err := tx.ExecContext(ctx, db.Rebind(`INSERT INTO client_seen (mac, uuid, host, address, what, wanted, first_seen, last_seen) VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 		ON CONFLICT (mac) DO UPDATE SET last_seen = excluded.last_seen,
 		uuid = CASE WHEN excluded.uuid = '' THEN client_seen.uuid ELSE excluded.uuid END,
 		host = CASE WHEN excluded.host = '' THEN client_seen.host ELSE excluded.host END,
 		address = CASE WHEN excluded.address = '' THEN client_seen.address ELSE excluded.address END,
-		what = CASE WHEN excluded.what = '' THEN client_seen.what ELSE excluded.what END`),
-		s.MAC, printable(s.UUID), printable(s.Host), address, printable(s.What), s.Time.Unix(), s.Time.Unix())
+		what = CASE WHEN excluded.what = '' THEN client_seen.what ELSE excluded.what END,
+		wanted = CASE WHEN excluded.wanted = '' THEN client_seen.wanted ELSE excluded.wanted END`),
+		s.MAC, printable(s.UUID), printable(s.Host), address, printable(s.What), printable(s.Wanted), s.Time.Unix(), s.Time.Unix())
 	if err != nil {
 		return fmt.Errorf("record client %s: %w", s.MAC, err)
 	}
@@ -77,13 +79,14 @@ type Record struct {
 	Host    string    `json:"host,omitempty"`
 	Address string    `json:"address,omitempty"`
 	What    string    `json:"what,omitempty"`
+	Wanted  string    `json:"wanted,omitempty"` // the name that somebody at the machine wants for it
 	First   time.Time `json:"first_seen"`
 	Last    time.Time `json:"last_seen"`
 }
 
 // Seen returns the machines that have been seen, the last one first.
 func Seen(ctx context.Context, db *database.DB) ([]Record, error) {
-	rows, err := db.QueryContext(ctx, "SELECT mac, uuid, host, address, what, first_seen, last_seen FROM client_seen ORDER BY last_seen DESC, mac")
+	rows, err := db.QueryContext(ctx, "SELECT mac, uuid, host, address, what, wanted, first_seen, last_seen FROM client_seen ORDER BY last_seen DESC, mac")
 	if err != nil {
 		return nil, fmt.Errorf("read the records of clients: %w", err)
 	}
@@ -92,7 +95,7 @@ func Seen(ctx context.Context, db *database.DB) ([]Record, error) {
 	for rows.Next() {
 		var r Record
 		var first, last int64
-		if err := rows.Scan(&r.MAC, &r.UUID, &r.Host, &r.Address, &r.What, &first, &last); err != nil {
+		if err := rows.Scan(&r.MAC, &r.UUID, &r.Host, &r.Address, &r.What, &r.Wanted, &first, &last); err != nil {
 			return nil, fmt.Errorf("read the records of clients: %w", err)
 		}
 		r.First, r.Last = time.Unix(first, 0).UTC(), time.Unix(last, 0).UTC()

@@ -6,12 +6,19 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/inetboot/inetboot/internal/keyfile"
 )
 
 // keyFile is the file of the key that signs snapshot and timestamp.
 const keyFile = "online.key"
+
+// settingsFile is the file of the key that signs the settings of machines.
+const settingsFile = "settings.key"
+
+// SettingsKeyIn returns the file of the settings key of a data folder.
+func SettingsKeyIn(path string) string { return filepath.Join(path, settingsFile) }
 
 // The places where the passphrase of the server's key may come from.
 const (

@@ -29,7 +29,8 @@ type Folder struct {
 	Token     string             // what publishers have to show
 	TokenFile string             // the file that holds the token; empty if it came from elsewhere
 	Online    ed25519.PrivateKey // signs snapshot and timestamp of the catalog
-	Encrypted bool               // the file of that key was encrypted just now; it had not been before
+	Settings  ed25519.PrivateKey // signs the settings of machines; never leaves the server
+	Encrypted bool               // the file of a key was encrypted just now; it had not been before
 
 	lock *os.File
 }
@@ -73,7 +74,8 @@ type Source struct {
 // Open opens the data folder for one server at a time; errors wrap ErrInUse
 // if there is another one. What is not there is made: the folder, and a file
 // with a random token that only its owner can read, and one with the key that
-// signs snapshot and timestamp, encrypted if there is a passphrase.
+// signs snapshot and timestamp and the one that signs machines' settings,
+// encrypted if there is a passphrase.
 func Open(path string, token Source, key Passphrase) (*Folder, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -98,7 +100,7 @@ func Open(path string, token Source, key Passphrase) (*Folder, error) {
 		}
 		return nil, fmt.Errorf("open the data folder %s: %w", path, err)
 	}
-	if f.Online, f.Encrypted, err = openKey(filepath.Join(path, keyFile), key); err == nil {
+	if err = f.openKeys(key); err == nil {
 		err = f.openToken(token)
 	}
 	if err != nil {
@@ -106,6 +108,21 @@ func Open(path string, token Source, key Passphrase) (*Folder, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// openKeys opens the server's two keys.
+func (f *Folder) openKeys(p Passphrase) error {
+	for _, k := range []struct {
+		name string
+		to   *ed25519.PrivateKey
+	}{{filepath.Join(f.Path, keyFile), &f.Online}, {SettingsKeyIn(f.Path), &f.Settings}} {
+		key, encrypted, err := openKey(k.name, p)
+		if err != nil {
+			return err
+		}
+		*k.to, f.Encrypted = key, f.Encrypted || encrypted
+	}
+	return nil
 }
 
 func (f *Folder) openToken(s Source) error {
