@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/url"
 	"strings"
 	"time"
@@ -93,6 +94,12 @@ func reason(err error) string {
 	return strings.Join(parts, "; ")
 }
 
+// switched says that another mirror is used, and why.
+func switched(from, to string, why error) string {
+	what := strings.TrimPrefix(judged(why), mirror.ErrUnavailable.Error()+": ")
+	return console.Printable(fmt.Sprintf("%s (%s): going on with %s", what, from, to))
+}
+
 // judged returns what the judge of some bytes said about them, if that is why
 // a mirror failed.
 func judged(err error) string {
@@ -109,6 +116,10 @@ func judged(err error) string {
 	if errors.As(err, &request) {
 		if errors.Is(request.Err, io.EOF) {
 			return "the server closed the connection without an answer"
+		}
+		var op *net.OpError
+		if request.Timeout() && !errors.As(request.Err, &op) {
+			return "the server does not answer" // but was connected to
 		}
 		return request.Err.Error() // without the URL, which follows
 	}

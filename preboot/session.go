@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -45,6 +46,8 @@ type session struct {
 	syslog *syslog.Sender
 	id     string                // of this boot
 	end    func(id string) error // restarts the machine or switches it off; returns only if that fails
+	idle   time.Duration         // how long a server may send nothing; 0: as mirror.Options has it
+	resume time.Duration         // how long a download that has begun waits for a server that is away; 0: resumePatience
 	store  *store
 
 	cache  *cache.Search // nil: no cache is wanted
@@ -258,7 +261,10 @@ func (s *session) newClient(urls []string, c *network.Config, proxy string) (*mi
 	if len(servers) == 0 && needsNames(urls) {
 		s.say("the network on %s names no name server; give nameserver=... or a URL with an address", c.Link)
 	}
-	return mirror.New(urls, mirror.Options{Proxy: proxy, CA: s.set.CA, Roots: publicRoots, Nameservers: servers, Resume: resumePatience})
+	return mirror.New(urls, mirror.Options{
+		Proxy: proxy, CA: s.set.CA, Roots: publicRoots, Nameservers: servers, Idle: s.idle, Resume: cmp.Or(s.resume, resumePatience),
+		Switched: func(from, to string, why error) { s.report(switched(from, to, why)) },
+	})
 }
 
 // preferMirror makes client ask the mirror first that a person wants.

@@ -276,7 +276,7 @@ func TestSessionOfAPerson(t *testing.T) {
 }
 
 // outside runs the test again in a namespace that has a cable to another one.
-// more adds to both before that.
+// more adds to both before that. Tests that do so run side by side.
 func outside(t *testing.T, more ...func(t *testing.T, ip func(args ...string), client, server string)) {
 	if os.Getuid() != 0 {
 		t.Skip("network namespaces need root")
@@ -284,7 +284,8 @@ func outside(t *testing.T, more ...func(t *testing.T, ip func(args ...string), c
 	if _, err := exec.LookPath("ip"); err != nil {
 		t.Skip(err)
 	}
-	client, server := fmt.Sprintf("ib-pc-%d", os.Getpid()), fmt.Sprintf("ib-ps-%d", os.Getpid())
+	t.Parallel()
+	client, server := fmt.Sprintf("ib-pc-%d-%s", os.Getpid(), t.Name()), fmt.Sprintf("ib-ps-%d-%s", os.Getpid(), t.Name())
 	ip := func(args ...string) {
 		t.Helper()
 		if out, err := exec.Command("ip", args...).CombinedOutput(); err != nil {
@@ -344,12 +345,17 @@ func listenIn(t *testing.T, namespace, addr string) net.Listener {
 // startSession runs a session with that command line until the test ends. On
 // the returned terminal its screens show; the channel tells how it ends the
 // machine, which it cannot.
-func startSession(t *testing.T, cmdline string) (*session, *screenTerm, chan string) {
+//
+// change changes the session before it runs.
+func startSession(t *testing.T, cmdline string, change ...func(*session)) (*session, *screenTerm, chan string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan string, 16)
 	s := &session{con: console.New(), line: newTimeline(), id: strings.Repeat("ab", 16), syslog: syslog.New("ab"), cmdline: cmdline}
 	s.end = func(id string) error { ended <- id; return errors.New("this machine cannot") }
+	for _, c := range change {
+		c(s)
+	}
 	var err error
 	if s.set, err = settings.Read(s.cmdline, fstest.MapFS{}); err != nil {
 		t.Fatal(err)

@@ -263,6 +263,9 @@ func (c *Client) failLocked(p *peer, err error, began time.Time) {
 		for _, q := range c.order {
 			if q.usable() {
 				c.prefer(q, err.Error())
+				if c.switched != nil {
+					c.switched(p.url, q.url, err)
+				}
 				c.measureSoon()
 				break
 			}

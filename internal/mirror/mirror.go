@@ -56,6 +56,10 @@ type Options struct {
 
 	Logger *slog.Logger // nil: silent
 
+	// Switched, unless nil, is told which mirror is used instead of another one,
+	// and why. It does not call the Client.
+	Switched func(from, to string, why error)
+
 	// Clock says whether certificates are valid; nil: time.Now.
 	Clock func() time.Time
 
@@ -101,6 +105,7 @@ type Client struct {
 	resume    time.Duration
 	remeasure time.Duration
 	log       *slog.Logger
+	switched  func(from, to string, why error)
 	ctx       context.Context // ends with Close
 	stop      context.CancelFunc
 	wg        sync.WaitGroup
@@ -138,7 +143,7 @@ func New(urls []string, o Options) (*Client, error) {
 	spare := max(1, o.Connections/4)
 	c := &Client{
 		slots: make(chan struct{}, o.Connections), spare: make(chan struct{}, spare),
-		idle: o.Idle, attempts: o.Attempts, resume: o.Resume, remeasure: o.Remeasure, log: o.Logger,
+		idle: o.Idle, attempts: o.Attempts, resume: o.Resume, remeasure: o.Remeasure, log: o.Logger, switched: o.Switched,
 		hedges: hedgeStart, measured: time.Now(), due: o.Remeasure,
 	}
 	for _, u := range urls {
