@@ -26,10 +26,6 @@ var errCancelled = errors.New("cancelled")
 // errArch is wrapped when an image is for other machines.
 var errArch = errors.New("wrong architecture")
 
-// errHypervisor is returned for an image that a hypervisor starts, where it
-// would not find the machine's ACPI tables.
-var errHypervisor = errors.New("this entry starts a hypervisor, which a boot medium can do on machines with BIOS firmware alone: switch the firmware to legacy boot, or start it from the machine's own boot loader")
-
 // fetch downloads an image and shows how far it is. Escape goes back.
 func (s *session) fetch(ctx context.Context, p *plan) (*download.Files, error) {
 	ctx, cancel := context.WithCancelCause(ctx)

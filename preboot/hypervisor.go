@@ -21,7 +21,7 @@ func (s *session) loadHypervisor(man *catalog.Manifest, files *download.Files, c
 	if err != nil {
 		return part("hypervisor", err)
 	}
-	memory, err := kexec.MachineMap()
+	machine, err := kexec.ThisMachine()
 	if err != nil {
 		return part("hypervisor", err)
 	}
@@ -49,7 +49,7 @@ func (s *session) loadHypervisor(man *catalog.Manifest, files *download.Files, c
 	line := hypervisorLine(man.Hypervisor.Cmdline, s.set.Pass)
 	s.say("hypervisor's command line: %s", line)
 	s.say("command line: %s", cmdline)
-	layout, err := multiboot.Plan(program, "xen "+line, modules, memory)
+	layout, err := multiboot.Plan(program, "xen "+line, modules, machine)
 	if err == nil {
 		err = layout.Load()
 	}

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/inetboot/inetboot/preboot/bzimage"
+	"github.com/inetboot/inetboot/preboot/kexec"
 )
 
 // loadLow gives a kernel and its initrd, which may be nil, to the running kernel
@@ -29,7 +30,7 @@ func loadLow(kernel, initrd *os.File, cmdline string) error {
 		}
 		defer unix.Munmap(archive)
 	}
-	machine, err := bzimage.ThisMachine()
+	machine, err := kexec.ThisMachine()
 	if err != nil {
 		return err
 	}

@@ -13,7 +13,6 @@ import (
 	"github.com/inetboot/inetboot/preboot/boot"
 	"github.com/inetboot/inetboot/preboot/cache"
 	"github.com/inetboot/inetboot/preboot/download"
-	"github.com/inetboot/inetboot/preboot/system"
 )
 
 // plan is what is to be started, and where it comes from.
@@ -81,9 +80,6 @@ func startable(img *catalog.Image) error {
 	man := img.Manifest()
 	if man.Arch != runtime.GOARCH {
 		return fmt.Errorf("%w: the image is for %s, this machine is %s", errArch, man.Arch, runtime.GOARCH)
-	}
-	if man.Hypervisor != nil && !system.BIOS() {
-		return errHypervisor
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ const zeroPages = 2 * kexec.Page
 //
 // The services of UEFI are not handed over: firmware takes virtual addresses for
 // them once, and Linux has given it those. The kernel finds a machine without.
-func Plan(k *Kernel, cmdline string, initrd []byte, m *Machine) (*kexec.Layout, error) {
+func Plan(k *Kernel, cmdline string, initrd []byte, m *kexec.Machine) (*kexec.Layout, error) {
 	if limit := min(k.cmdlineMax, zeroPages-kexec.Page-1); len(cmdline) > limit {
 		return nil, fmt.Errorf("the command line has %d bytes, this kernel takes %d: shorten the options of the image, the menu's entry, the settings or the medium", len(cmdline), limit)
 	}
@@ -56,7 +56,7 @@ func Plan(k *Kernel, cmdline string, initrd []byte, m *Machine) (*kexec.Layout, 
 }
 
 // zeroPage returns the zero page without addresses.
-func (k *Kernel) zeroPage(m *Machine) []byte {
+func (k *Kernel) zeroPage(m *kexec.Machine) []byte {
 	le := binary.LittleEndian
 	b := make([]byte, kexec.Page, zeroPages)
 	copy(b[offScreen:screenEnd], m.Screen)

@@ -15,7 +15,12 @@ type Layout struct {
 	Memory   []Range // of the machine
 	Entry    uint64  // in 64-bit mode
 	Segments []Segment
+	Copies   []Copy // made when everything is in its place, before the program is entered
 }
+
+// Copy copies Size bytes below 4 GiB to where no segment can be, or from what
+// can be read only after Linux.
+type Copy struct{ From, To, Size uint32 }
 
 // maxSegments is how many segments kexec_load takes (KEXEC_SEGMENT_MAX of Linux,
 // include/linux/kexec.h).
@@ -93,7 +98,10 @@ func (l *Layout) Enter(entry uint32, r Registers) error {
 	if err != nil {
 		return err
 	}
-	l.Segments[len(l.Segments)-1].Data = trampoline(uint32(at), entry, r)
+	if len(l.Copies) > maxCopies {
+		return fmt.Errorf("%d pieces are to be copied, at most %d can be", len(l.Copies), maxCopies)
+	}
+	l.Segments[len(l.Segments)-1].Data = trampoline(uint32(at), entry, r, l.Copies)
 	l.Entry = at
 	if len(l.Segments) > maxSegments {
 		return fmt.Errorf("the program and its modules are %d pieces of memory, Linux takes at most %d: give it fewer modules", len(l.Segments), maxSegments)

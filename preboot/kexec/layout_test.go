@@ -64,16 +64,20 @@ func TestLayout(t *testing.T) {
 func TestTrampoline(t *testing.T) {
 	const at = 0x1234000
 	le := binary.LittleEndian
-	b := trampoline(at, 0x100000, Registers{EAX: 1, EBX: 2, ESI: 3})
+	b := trampoline(at, 0x100000, Registers{EAX: 1, EBX: 2, ESI: 3}, []Copy{{5, 6, 7}, {8, 9, 10}})
 	if len(b) > Page {
 		t.Fatalf("%d bytes; want a page at most", len(b))
 	}
-	code := []byte{0xbe, 3, 0, 0, 0, 0xb8, 1, 0, 0, 0, 0xbb, 2, 0, 0, 0, 0xb9, 0, 0, 0x10, 0, 0xff, 0xe1}
+	copies := []byte{0xbe, 5, 0, 0, 0, 0xbf, 6, 0, 0, 0, 0xb9, 7, 0, 0, 0, 0xf3, 0xa4, 0xbe, 8, 0, 0, 0, 0xbf, 9, 0, 0, 0, 0xb9, 10, 0, 0, 0, 0xf3, 0xa4}
+	code := append(copies, 0x31, 0xed, 0x31, 0xff, 0xbe, 3, 0, 0, 0, 0xb8, 1, 0, 0, 0, 0xbb, 2, 0, 0, 0, 0xb9, 0, 0, 0x10, 0, 0xff, 0xe1)
 	if !bytes.Contains(b, code) {
 		t.Errorf("the code %x does not end with %x", b, code)
 	}
 	place := bytes.Index(b, []byte{0xbf}) // mov edi
 	table := le.Uint32(b[place+1:]) - at
+	if full := trampoline(at, 0x100000, Registers{}, make([]Copy, maxCopies)); len(full) != len(b) {
+		t.Errorf("%d bytes with %d copies; want as many as with two, %d", len(full), maxCopies, len(b))
+	}
 	limit, gdt := le.Uint16(b[table:]), le.Uint64(b[table+2:])-at
 	if limit != selectorData+7 {
 		t.Errorf("the table's limit is %d; want %d", limit, selectorData+7)

@@ -33,8 +33,8 @@ type Range struct {
 // maxRanges bounds a memory map.
 const maxRanges = 512
 
-// MachineMap reads the memory map of this machine, in order of addresses.
-func MachineMap() ([]Range, error) {
+// machineMap reads the memory map of this machine, in order of addresses.
+func machineMap() ([]Range, error) {
 	f, err := os.Open("/proc/iomem")
 	if err != nil {
 		return nil, fmt.Errorf("read the memory map: %w", err)

@@ -12,13 +12,16 @@ const (
 	selectorData = 0x18
 )
 
+// maxCopies is how many copies the code has room for.
+const maxCopies = 8
+
 // trampoline returns the machine code, for the address at, that leads from
 // 64-bit mode to a program's entry, with interrupts off.
-func trampoline(at, entry uint32, r Registers) []byte {
+func trampoline(at, entry uint32, r Registers, copies []Copy) []byte {
 	const (
 		code32   = 0x30 // offsets of the pieces
-		gdt      = 0x80
-		gdtPlace = 0xa0
+		gdt      = 0x180
+		gdtPlace = 0x1a0
 		stackEnd = Page
 	)
 	le := binary.LittleEndian
@@ -28,31 +31,37 @@ func trampoline(at, entry uint32, r Registers) []byte {
 	until := func(n int) { b = append(b, make([]byte, n-len(b))...) }
 
 	// 64-bit mode, paging is on, all RAM is mapped to itself.
-	emit(0xfa)                               // cli
-	emit(0xfc)                               // cld
-	long(at+stackEnd, 0xbc)                  // mov esp, the page's end
-	long(at+gdtPlace, 0xbf)                  // mov edi, gdtPlace
-	emit(0x0f, 0x01, 0x17)                   // lgdt [rdi]
-	emit(0x6a, selectorCode)                 // push the selector of 32-bit code
-	long(at+code32, 0xb8)                    // mov eax, code32
-	emit(0x50)                               // push rax
-	emit(0x48, 0xcb)                         // retfq
-	until(code32)                            // 32-bit mode, paging is on
-	long(selectorData, 0xb8)                 // mov eax, the selector of data
-	emit(0x8e, 0xd8)                         // mov ds, eax
-	emit(0x8e, 0xc0)                         // mov es, eax
-	emit(0x8e, 0xe0)                         // mov fs, eax
-	emit(0x8e, 0xe8)                         // mov gs, eax
-	emit(0x8e, 0xd0)                         // mov ss, eax
-	emit(0x0f, 0x20, 0xc0)                   // mov eax, cr0
-	long(0x7fffffff, 0x25)                   // and eax, without PG
-	emit(0x0f, 0x22, 0xc0)                   // mov cr0, eax
-	long(0xc0000080, 0xb9)                   // mov ecx, EFER
-	emit(0x0f, 0x32)                         // rdmsr
-	long(^uint32(1<<8), 0x25)                // and eax, without LME
-	emit(0x0f, 0x30)                         // wrmsr
-	emit(0x31, 0xc0)                         // xor eax, eax
-	emit(0x0f, 0x22, 0xe0)                   // mov cr4, eax
+	emit(0xfa)                // cli
+	emit(0xfc)                // cld
+	long(at+stackEnd, 0xbc)   // mov esp, the page's end
+	long(at+gdtPlace, 0xbf)   // mov edi, gdtPlace
+	emit(0x0f, 0x01, 0x17)    // lgdt [rdi]
+	emit(0x6a, selectorCode)  // push the selector of 32-bit code
+	long(at+code32, 0xb8)     // mov eax, code32
+	emit(0x50)                // push rax
+	emit(0x48, 0xcb)          // retfq
+	until(code32)             // 32-bit mode, paging is on
+	long(selectorData, 0xb8)  // mov eax, the selector of data
+	emit(0x8e, 0xd8)          // mov ds, eax
+	emit(0x8e, 0xc0)          // mov es, eax
+	emit(0x8e, 0xe0)          // mov fs, eax
+	emit(0x8e, 0xe8)          // mov gs, eax
+	emit(0x8e, 0xd0)          // mov ss, eax
+	emit(0x0f, 0x20, 0xc0)    // mov eax, cr0
+	long(0x7fffffff, 0x25)    // and eax, without PG
+	emit(0x0f, 0x22, 0xc0)    // mov cr0, eax
+	long(0xc0000080, 0xb9)    // mov ecx, EFER
+	emit(0x0f, 0x32)          // rdmsr
+	long(^uint32(1<<8), 0x25) // and eax, without LME
+	emit(0x0f, 0x30)          // wrmsr
+	emit(0x31, 0xc0)          // xor eax, eax
+	emit(0x0f, 0x22, 0xe0)    // mov cr4, eax
+	for _, c := range copies {
+		long(c.From, 0xbe) // mov esi, From
+		long(c.To, 0xbf)   // mov edi, To
+		long(c.Size, 0xb9) // mov ecx, Size
+		emit(0xf3, 0xa4)   // rep movsb
+	}
 	emit(0x31, 0xed)                         // xor ebp, ebp
 	emit(0x31, 0xff)                         // xor edi, edi
 	long(r.ESI, 0xbe)                        // mov esi, ESI

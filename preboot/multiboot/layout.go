@@ -16,9 +16,13 @@ type Module struct {
 }
 
 // Plan lays out a program with its command line, whose first word is a name,
-// and its modules in the RAM of memory.
-func Plan(p *Program, cmdline string, modules []Module, memory []kexec.Range) (*kexec.Layout, error) {
-	l := &kexec.Layout{Memory: memory}
+// and its modules in the RAM of a machine.
+//
+// Where firmware is UEFI, its services are not handed over: firmware takes
+// virtual addresses for them once, and Linux has given it those. The program
+// finds a machine like one with a BIOS, but for the screen.
+func Plan(p *Program, cmdline string, modules []Module, m *kexec.Machine) (*kexec.Layout, error) {
+	l := &kexec.Layout{Memory: m.Memory}
 	for _, s := range p.parts {
 		if err := l.Put(s.data, s.at, s.size); err != nil {
 			return nil, err
@@ -32,7 +36,14 @@ func Plan(p *Program, cmdline string, modules []Module, memory []kexec.Range) (*
 		}
 		places = append(places, place{uint32(at), uint32(at) + uint32(len(m.Data)), m.Cmdline})
 	}
-	b, err := information(cmdline, places, memory)
+	memory := m.Memory
+	if m.RSDP != 0 {
+		var err error
+		if memory, err = placeTables(l, m.RSDP); err != nil {
+			return nil, err
+		}
+	}
+	b, err := information(cmdline, places, memory, m.Screen)
 	if err != nil {
 		return nil, err
 	}
@@ -60,6 +71,8 @@ const (
 	infoModule  = 3
 	infoMemory  = 4
 	infoMap     = 6
+	infoVBE     = 7
+	infoScreen  = 8
 )
 
 // informs tells whether a type of boot information is given.
@@ -76,7 +89,7 @@ func informs(kind uint32) bool {
 const loaderName = "InetBoot"
 
 // information returns the boot information (section 3.6).
-func information(cmdline string, modules []place, memory []kexec.Range) ([]byte, error) {
+func information(cmdline string, modules []place, memory []kexec.Range, screen []byte) ([]byte, error) {
 	le := binary.LittleEndian
 	var b bytes.Buffer
 	b.Write(make([]byte, 8))
@@ -119,6 +132,10 @@ func information(cmdline string, modules []place, memory []kexec.Range) ([]byte,
 	}
 	tag(infoMemory, le.AppendUint32(le.AppendUint32(nil, uint32(low)), uint32(high)))
 	tag(infoMap, entries)
+	if s := parseScreen(screen); s != nil {
+		tag(infoVBE, s.vbe())
+		tag(infoScreen, s.framebuffer())
+	}
 	tag(infoEnd, nil)
 	le.PutUint32(b.Bytes(), uint32(b.Len()))
 	return b.Bytes(), nil

@@ -134,6 +134,8 @@ func memory() []kexec.Range {
 	}
 }
 
+func machine() *kexec.Machine { return &kexec.Machine{Memory: memory()} }
+
 func TestPlan(t *testing.T) {
 	h := header()
 	p, err := ParseProgram(program32(h, 0x200010, 0x200000, 0x400000))
@@ -141,7 +143,7 @@ func TestPlan(t *testing.T) {
 		t.Fatal(err)
 	}
 	kernel, initrd := bytes.Repeat([]byte{1}, 5000), bytes.Repeat([]byte{2}, 4096)
-	l, err := Plan(p, "xen no-real-mode", []Module{{kernel, "vmlinuz quiet"}, {initrd, "initrd"}}, memory())
+	l, err := Plan(p, "xen no-real-mode", []Module{{kernel, "vmlinuz quiet"}, {initrd, "initrd"}}, machine())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,24 +214,128 @@ func TestPlan(t *testing.T) {
 		t.Error("the modules are not where the information says")
 	}
 
-	if _, err := Plan(p, "xen", make([]Module, 13), memory()); err != nil {
+	if _, err := Plan(p, "xen", make([]Module, 13), machine()); err != nil {
 		t.Errorf("13 modules: %v", err)
 	}
-	if _, err := Plan(p, "xen", make([]Module, 14), memory()); err == nil || !strings.Contains(err.Error(), "17 pieces of memory") {
+	if _, err := Plan(p, "xen", make([]Module, 14), machine()); err == nil || !strings.Contains(err.Error(), "17 pieces of memory") {
 		t.Errorf("14 modules = %v; want that there are 17 pieces", err)
 	}
-	if _, err := Plan(p, "xen", []Module{{make([]byte, 600<<20), "big"}}, memory()); !errors.Is(err, kexec.ErrMemory) {
+	if _, err := Plan(p, "xen", []Module{{make([]byte, 600<<20), "big"}}, machine()); !errors.Is(err, kexec.ErrMemory) {
 		t.Errorf("a module that is too large: %v; want ErrMemory", err)
 	}
-	if _, err := Plan(p, "a\x00b", nil, memory()); err == nil {
+	if _, err := Plan(p, "a\x00b", nil, machine()); err == nil {
 		t.Error("a command line with a zero is taken")
 	}
 	high, err := ParseProgram(program32(h, 0x30000000, 0x30000000, 0x400000))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Plan(high, "xen", nil, memory()); !errors.Is(err, kexec.ErrMemory) {
+	if _, err := Plan(high, "xen", nil, machine()); !errors.Is(err, kexec.ErrMemory) {
 		t.Errorf("a program for memory that is not there: %v; want ErrMemory", err)
+	}
+}
+
+// On a machine with UEFI the ACPI tables' root is copied to where a program
+// looks for it on one with a BIOS, and the screen is told of.
+func TestUEFI(t *testing.T) {
+	p, err := ParseProgram(program32(header(), 0x200010, 0x200000, 0x5000))
+	if err != nil {
+		t.Fatal(err)
+	}
+	le := binary.LittleEndian
+	info := make([]byte, 0x40)
+	info[0x0f] = screenEFI
+	for at, n := range map[int]uint16{0x12: 1280, 0x14: 800, 0x16: 32, 0x24: 5120, 0x1a: 0xc000} { // the base's upper half
+		le.PutUint16(info[at:], n)
+	}
+	copy(info[0x26:], []byte{8, 16, 8, 8, 8, 0, 8, 24})
+	const rsdp = 0x1f77d014
+	// As firmware leaves it: a reserved page in low memory.
+	low := []kexec.Range{{First: 0, End: 0x1000, Kind: kexec.Reserved}, {First: 0x1000, End: 0x87000, Kind: kexec.RAM}, {First: 0x87000, End: 0x88000, Kind: kexec.NVS}, {First: 0x88000, End: 0x93800, Kind: kexec.RAM}}
+	m := &kexec.Machine{Memory: append(low, memory()[3:]...), Screen: info, RSDP: rsdp}
+	l, err := Plan(p, "xen", nil, m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const page = 0x86000 // what is above the reserved page has no room for the program
+	at := func(n uint64) []byte {
+		for _, s := range l.Segments {
+			if n >= s.At && n < s.At+s.Size {
+				return append(bytes.Clone(s.Data), make([]byte, s.Size-uint64(len(s.Data)))...)[n-s.At:]
+			}
+		}
+		t.Fatalf("nothing is at %#x", n)
+		return nil
+	}
+	if len(l.Copies) != 3 || l.Copies[0] != (kexec.Copy{From: rsdp, To: page + 0x10, Size: 36}) {
+		t.Fatalf("copies = %+v; want one of the root first", l.Copies)
+	}
+	words := map[uint32]uint16{}
+	for _, c := range l.Copies[1:] {
+		words[c.To] = le.Uint16(at(uint64(c.From)))
+	}
+	if diff := cmp.Diff(map[uint32]uint16{0x40e: page >> 4, 0x413: page >> 10}, words); diff != "" {
+		t.Errorf("words of the BIOS (-want +got):\n%s", diff)
+	}
+	if at(page)[0] != 4 {
+		t.Errorf("the extended data area has %d KiB; want 4", at(page)[0])
+	}
+	code := at(l.Entry)
+	b := at(uint64(le.Uint32(code[bytes.Index(code, []byte{0xff, 0xe1})-9:])))
+	tags := map[uint32][]byte{}
+	for b = b[8:le.Uint32(b)]; len(b) > 0; {
+		size := le.Uint32(b[4:])
+		tags[le.Uint32(b)] = b[8:size]
+		b = b[min((size+7)&^7, uint32(len(b))):]
+	}
+	var ranges []kexec.Range
+	for e := tags[infoMap][8:]; len(e) > 0; e = e[24:] {
+		ranges = append(ranges, kexec.Range{First: le.Uint64(e), End: le.Uint64(e) + le.Uint64(e[8:]), Kind: kexec.Kind(le.Uint32(e[16:]))})
+	}
+	want := append([]kexec.Range{{First: 0, End: 0x1000, Kind: kexec.Reserved}, {First: 0x1000, End: page, Kind: kexec.RAM}, {First: page, End: page + 0x1000, Kind: kexec.Reserved}}, m.Memory[2:]...)
+	if diff := cmp.Diff(want, ranges); diff != "" {
+		t.Errorf("memory map (-want +got):\n%s", diff)
+	}
+	vbe, fb := tags[infoVBE], tags[infoScreen]
+	if len(vbe) != 8+512+256 || string(vbe[8:12]) != "VESA" || le.Uint16(vbe[8+18:]) != 63 {
+		t.Fatalf("VBE's information = %x", vbe)
+	}
+	if m := vbe[520:]; le.Uint16(m)&0x9b != 0x9b || le.Uint16(m[16:]) != 5120 || le.Uint16(m[18:]) != 1280 || le.Uint16(m[20:]) != 800 || m[25] != 32 || !bytes.Equal(m[31:39], info[0x26:0x2e]) || le.Uint32(m[40:]) != 0xc0000000 {
+		t.Errorf("VBE's mode = %x", m)
+	}
+	if want := append(le.AppendUint64(nil, 0xc0000000), 0, 0x14, 0, 0, 0, 5, 0, 0, 0x20, 3, 0, 0, 32, 1, 0, 0, 16, 8, 8, 8, 0, 8); !bytes.Equal(fb, want) {
+		t.Errorf("framebuffer = %x; want %x", fb, want)
+	}
+
+	m.RSDP = 1<<32 + 4
+	if _, err := Plan(p, "xen", nil, m); err == nil || !strings.Contains(err.Error(), "above 4 GiB") {
+		t.Errorf("a root above 4 GiB: %v", err)
+	}
+	m.RSDP, m.Memory = rsdp, memory()[3:]
+	if _, err := Plan(p, "xen", nil, m); !errors.Is(err, kexec.ErrMemory) {
+		t.Errorf("without low memory: %v; want ErrMemory", err)
+	}
+}
+
+// Screens that a program cannot use as they are are not told of.
+func TestScreens(t *testing.T) {
+	good := make([]byte, 0x40)
+	good[0x0f], good[0x12], good[0x14], good[0x16], good[0x18], good[0x24] = screenVESA, 1, 1, 16, 1, 2
+	if parseScreen(good) == nil {
+		t.Fatal("a screen of one pixel is refused")
+	}
+	for name, change := range map[string]func(b []byte){
+		"text": func(b []byte) { b[0x0f] = 1 }, "above 4 GiB": func(b []byte) { b[0x3a] = 1 }, "no width": func(b []byte) { b[0x12] = 0 },
+		"no height": func(b []byte) { b[0x14] = 0 }, "palette": func(b []byte) { b[0x16] = 8 }, "nowhere": func(b []byte) { b[0x18] = 0 },
+	} {
+		b := bytes.Clone(good)
+		change(b)
+		if s := parseScreen(b); s != nil {
+			t.Errorf("%s: %+v", name, s)
+		}
+	}
+	if parseScreen(nil) != nil {
+		t.Error("a screen out of nothing")
 	}
 }
 
@@ -237,7 +343,7 @@ func TestPlan(t *testing.T) {
 func FuzzProgram(f *testing.F) {
 	f.Add(program32(header(tag(tagRequest, 0, infoMap)), 0x200010, 0x200000, 0x5000))
 	f.Add(program64(header(tag(tagRelocatable, 1, 0, 1, 2, 3)), 0x200010, 0xffffffff80000000, 0x200000, 0x5000))
-	m := memory()
+	m := machine()
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, err := ParseProgram(b)
 		if err != nil {

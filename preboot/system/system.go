@@ -75,12 +75,6 @@ func SetClock(t time.Time) error {
 	return nil
 }
 
-// BIOS tells whether the machine's firmware is no UEFI.
-func BIOS() bool {
-	_, err := os.Stat("/sys/firmware/efi")
-	return errors.Is(err, os.ErrNotExist)
-}
-
 // Driver returns the name of the driver of a network link, "" if it is not
 // known: virtual links have none.
 func Driver(link string) string {

@@ -31,6 +31,12 @@ func main() {
 	for _, i := range indexes {
 		show(i, i)
 	}
+	tables, _ := filepath.Glob("/sys/firmware/acpi/tables/[A-Z]*")
+	for i, t := range tables {
+		tables[i] = filepath.Base(t)
+	}
+	fmt.Fprintf(out, "target: ACPI tables: %s\r\n", strings.Join(tables, " "))
+	show("framebuffers", "/proc/fb")
 	fmt.Fprintf(out, "target: end\r\n")
 	time.Sleep(500 * time.Millisecond)
 	syscall.Reboot(syscall.LINUX_REBOOT_CMD_POWER_OFF)

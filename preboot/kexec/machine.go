@@ -1,4 +1,4 @@
-package bzimage
+package kexec
 
 import (
 	"errors"
@@ -7,40 +7,40 @@ import (
 	"os"
 	"strconv"
 	"strings"
-
-	"github.com/inetboot/inetboot/preboot/kexec"
 )
 
-// Machine is what a kernel is told about the machine.
+// Machine is what a program is told about the machine.
 type Machine struct {
-	Memory []kexec.Range
-	Screen []byte // struct screen_info of Linux
+	Memory []Range
+	Screen []byte // struct screen_info of Linux (include/uapi/linux/screen_info.h), as the running kernel was started with
 	RSDP   uint64 // address of the ACPI tables' root; 0: where a BIOS has it
 }
 
 const (
 	// bootParams is the zero page that the running kernel was started with
-	// (Linux, Documentation/ABI/testing/sysfs-kernel-boot_params).
+	// (Linux, Documentation/ABI/testing/sysfs-kernel-boot_params), which begins
+	// with struct screen_info.
 	bootParams = "/sys/kernel/boot_params/data"
+	sizeScreen = 0x40
 	// systab has addresses that UEFI firmware has told (Linux,
 	// Documentation/ABI/testing/sysfs-firmware-efi).
 	systab = "/sys/firmware/efi/systab"
 )
 
-// ThisMachine asks the running kernel. Its screen is as it was started with.
+// ThisMachine asks the running kernel.
 func ThisMachine() (*Machine, error) {
-	memory, err := kexec.MachineMap()
+	memory, err := machineMap()
 	if err != nil {
 		return nil, err
 	}
 	params, err := os.ReadFile(bootParams)
-	if err == nil && len(params) < endHeader {
+	if err == nil && len(params) < sizeScreen {
 		err = fmt.Errorf("%s has %d bytes", bootParams, len(params))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("read how this kernel was started: %w", err)
 	}
-	m := &Machine{Memory: memory, Screen: params[offScreen:screenEnd]}
+	m := &Machine{Memory: memory, Screen: params[:sizeScreen]}
 	tables, err := os.ReadFile(systab)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read where the ACPI tables are: %w", err)
