@@ -29,7 +29,7 @@ func grubBIOS(ctx context.Context, grub, work string) ([]byte, error) {
 	}
 	core := filepath.Join(work, "core.img")
 	if err := tool(ctx, "grub-mkimage", "-d", modules, "-O", "i386-pc", "-c", config, "-p", "/", "-o", core,
-		"biosdisk", "iso9660", "linux", "boot"); err != nil {
+		"biosdisk", "iso9660", "linux16", "boot"); err != nil {
 		return nil, fmt.Errorf("make GRUB for BIOS: %w", err)
 	}
 	loader, err := os.ReadFile(filepath.Join(dir, "cdboot.img"))
