@@ -23,6 +23,9 @@ type dhcpClients struct {
 	relay netip.Addr
 	next  uint32             // number of the next machine
 	given map[[4]byte]uint32 // which machine has an address
+	// leased is called when a machine has got its address; nil: nobody waits
+	// for that.
+	leased func(netip.Addr)
 }
 
 // dhcpAsk is a machine's last packet.
@@ -157,6 +160,9 @@ func (c *dhcpClients) run(ctx context.Context, n, atOnce int) (again int, err er
 			c.given[r.address] = r.machine
 			delete(open, r.machine)
 			done++
+			if c.leased != nil {
+				c.leased(netip.AddrFrom4(r.address))
+			}
 			err = begin()
 		default:
 			err = fmt.Errorf("machine %d was answered by message %d", r.machine, r.message)

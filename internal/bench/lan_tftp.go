@@ -91,7 +91,7 @@ func (l *lanBed) tftp(ctx context.Context, server netip.AddrPort, window int, fi
 	var took time.Duration
 	err := inside(l.server, func() error {
 		start := time.Now()
-		agreed, err := tftpGet(ctx, server, file, tftpBlock, window, &got)
+		agreed, err := tftpGet(ctx, netip.Addr{}, server, file, tftpBlock, window, &got)
 		took = time.Since(start)
 		if err == nil && agreed != window {
 			err = fmt.Errorf("a windowsize of %d; want %d", agreed, window)

@@ -17,14 +17,19 @@ import (
 // tftpGet reads a file by TFTP and writes it to out, as a boot ROM does, but
 // with as little work as can be: it shows what the server can do. It blocks in
 // system calls of its own thread, so nothing but the line is between it and the
-// server. A server without windowsize answers without it. It returns the window
-// that was agreed on.
-func tftpGet(ctx context.Context, server netip.AddrPort, file string, block, window int, out io.Writer) (agreed int, err error) {
+// server. from is its own address, which may be none. A server without
+// windowsize answers without it. It returns the window that was agreed on.
+func tftpGet(ctx context.Context, from netip.Addr, server netip.AddrPort, file string, block, window int, out io.Writer) (agreed int, err error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return 0, fmt.Errorf("socket: %w", err)
 	}
 	defer unix.Close(fd)
+	if from.IsValid() {
+		if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: from.As4()}); err != nil {
+			return 0, fmt.Errorf("bind: %w", err)
+		}
+	}
 	tv := unix.NsecToTimeval(int64(time.Second))
 	if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv); err != nil {
 		return 0, err
@@ -46,7 +51,12 @@ func tftpGet(ctx context.Context, server netip.AddrPort, file string, block, win
 	buf := make([]byte, 4+block)
 	agreed, connected := 1, false
 	have, inWindow := uint16(0), 0
-	last := []byte{0, 4, 0, 0}
+	told := -1 // block behind which a loss was told
+	acknowledge := func() error {
+		inWindow = 0
+		_, err := unix.Write(fd, []byte{0, 4, byte(have >> 8), byte(have)})
+		return err
+	}
 	for silent := 0; silent < 10; {
 		if err := ctx.Err(); err != nil {
 			return 0, err
@@ -67,8 +77,7 @@ func tftpGet(ctx context.Context, server netip.AddrPort, file string, block, win
 		case errors.Is(err, unix.EAGAIN):
 			silent++
 			if connected {
-				inWindow = 0
-				_, err = unix.Write(fd, last)
+				err = acknowledge()
 			} else {
 				err = ask()
 			}
@@ -101,16 +110,15 @@ func tftpGet(ctx context.Context, server netip.AddrPort, file string, block, win
 					agreed = v
 				}
 			}
-			if _, err := unix.Write(fd, last); err != nil {
+			if err := acknowledge(); err != nil {
 				return 0, err
 			}
 		case 3:
 			number := binary.BigEndian.Uint16(buf[2:])
 			if number != have+1 {
-				if number-have < 1<<15 && number != have { // one is missing
-					binary.BigEndian.PutUint16(last[2:], have)
-					inWindow = 0
-					if _, err := unix.Write(fd, last); err != nil {
+				if number-have < 1<<15 && number != have && told != int(have) { // one is missing, which is told once
+					told = int(have)
+					if err := acknowledge(); err != nil {
 						return 0, err
 					}
 				}
@@ -120,9 +128,7 @@ func tftpGet(ctx context.Context, server netip.AddrPort, file string, block, win
 			inWindow++
 			end := n < 4+block
 			if end || inWindow == agreed {
-				binary.BigEndian.PutUint16(last[2:], have)
-				inWindow = 0
-				if _, err := unix.Write(fd, last); err != nil {
+				if err := acknowledge(); err != nil {
 					return 0, err
 				}
 			}

@@ -78,6 +78,7 @@ func parts() []part {
 		{"lan-nfs", (*bench).lanNFS, false},
 		{"lan-nbd", (*bench).lanNBD, false},
 		{"lan-dhcp", (*bench).lanDHCP, false},
+		{"lan-clients", (*bench).lanClients, false},
 	}
 }
 
@@ -106,7 +107,7 @@ func selection(word string) ([]string, error) {
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	build := fs.String("build", "build", "folder with the programs and inetboot.iso")
-	which := fs.String("run", "all", "part to run, or several with commas: push, blockfs, blockfs-local, blockfs-line, blockfs-boot, preboot-download, boot, lan, lan-tftp, lan-nfs, lan-nbd, lan-dhcp, all")
+	which := fs.String("run", "all", "part to run, or several with commas: push, blockfs, blockfs-local, blockfs-line, blockfs-boot, preboot-download, boot, lan, lan-tftp, lan-nfs, lan-nbd, lan-dhcp, lan-clients, all")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}

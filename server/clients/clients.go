@@ -183,13 +183,18 @@ func (c *Clients) Run(ctx context.Context) {
 	tick := time.NewTicker(reloadPeriod)
 	defer tick.Stop()
 	said := ""
+	seen := c.seen
+	var rested <-chan time.Time
 	for {
 		var err error
 		select {
 		case <-ctx.Done():
 			return
-		case s := <-c.seen:
+		case s := <-seen:
 			err = c.record(ctx, s)
+			seen, rested = nil, time.After(recordRest)
+		case <-rested:
+			seen = c.seen
 		case <-tick.C:
 			rctx, cancel := context.WithTimeout(ctx, 10*reloadPeriod)
 			err = c.Reload(rctx)
@@ -208,7 +213,11 @@ func (c *Clients) Run(ctx context.Context) {
 }
 
 // recordBatch is how many sightings one transaction writes at most.
-const recordBatch = 128
+const recordBatch = 256
+
+// recordRest is how long sightings are gathered after some were written: a
+// lease that is written meanwhile, for which a machine waits, goes before them.
+const recordRest = 250 * time.Millisecond
 
 // record writes sightings that wait, in one transaction.
 func (c *Clients) record(ctx context.Context, first Sighting) error {
