@@ -143,7 +143,24 @@ func open(path string, setSpeed bool) (Device, Size, func(), error) {
 			_ = unix.IoctlSetTermios(int(fd), unix.TCSETS, was)
 		})
 	}
-	return f, size, restore, nil
+	return &tty{f}, size, restore, nil
+}
+
+// tty is a terminal of the kernel.
+type tty struct{ *os.File }
+
+var _ queued = (*tty)(nil)
+
+// Queued asks the driver. One that does not know has nothing.
+func (t *tty) Queued() int {
+	n := 0
+	conn, err := t.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	// An error is that the terminal has been closed, or of the driver.
+	_ = conn.Control(func(fd uintptr) { n, _ = unix.IoctlGetInt(int(fd), unix.TIOCOUTQ) })
+	return max(n, 0)
 }
 
 // drain waits, half a second at most, until the terminal's buffer is empty.

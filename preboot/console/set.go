@@ -125,8 +125,8 @@ func (s *Set) Names() []string {
 	return names
 }
 
-// Flush waits until every terminal shows the newest state, but not longer
-// than ctx allows.
+// Flush waits until every terminal shows the newest state, and nothing is on
+// its way to one, but not longer than ctx allows.
 func (s *Set) Flush(ctx context.Context) {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
@@ -143,7 +143,7 @@ func (s *Set) shown() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, t := range s.terms {
-		if t.shown != s.versions || t.spoiled {
+		if t.shown != s.versions || t.spoiled || t.queued() > 0 {
 			return false
 		}
 	}

@@ -17,6 +17,18 @@ type Device interface {
 
 var _ Device = (*os.File)(nil)
 
+// queued is a Device that knows how many bytes have been written to it and have
+// not left the machine yet.
+type queued interface{ Queued() int }
+
+// maxQueued is how much of one state may still be on its way when the next one
+// is painted. The kernel's buffer has room for 4096 bytes: more than four
+// seconds at 9600 baud, in which a person would see old states.
+const maxQueued = 64
+
+// queueTime is the time between two looks at how much is on its way.
+const queueTime = 10 * time.Millisecond
+
 // escapeTime is how long the bytes of one key may be apart. Serial-over-LAN
 // sends them in packets.
 const escapeTime = 150 * time.Millisecond
@@ -80,6 +92,10 @@ func (t *terminal) write() {
 		case <-t.done:
 			return
 		}
+		if err := t.settle(); err != nil {
+			t.drop()
+			return
+		}
 		s := t.set
 		s.mu.Lock()
 		want := s.state
@@ -115,6 +131,34 @@ func (t *terminal) write() {
 		t.shown = want.version
 		s.mu.Unlock()
 	}
+}
+
+// queued is how much has been written and is still on its way.
+func (t *terminal) queued() int {
+	if q, ok := t.dev.(queued); ok {
+		return q.Queued()
+	}
+	return 0
+}
+
+// settle waits until what was painted last is on the terminal, so that what is
+// painted next is the newest there is.
+func (t *terminal) settle() error {
+	last, since := t.queued(), time.Now()
+	for last > maxQueued {
+		select {
+		case <-time.After(queueTime):
+		case <-t.done:
+			return nil
+		}
+		switch n := t.queued(); {
+		case n != last:
+			last, since = n, time.Now()
+		case time.Since(since) > stallTime:
+			return os.ErrDeadlineExceeded
+		}
+	}
+	return nil
 }
 
 func (t *terminal) send(out string) error {

@@ -201,6 +201,9 @@ func (t *table) heads() string {
 			out += strings.Repeat(" ", gap+w-len(t.names[i])) + t.names[i]
 		}
 	}
+	if out != "" {
+		out += " " // rules are longer than entries by one
+	}
 	return out
 }
 
