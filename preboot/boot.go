@@ -123,6 +123,11 @@ func (s *session) handOver(ctx context.Context, p *plan, files *download.Files) 
 		h.Settings = append(h.Settings, handoff.StoreFile{Path: f.Path, Blob: f.Blob})
 		kept[f.Path] = p.source.Kept(f.Path)
 	}
+	if f := p.machine; f != nil {
+		h.Settings = append(h.Settings, handoff.StoreFile{Path: f.Path, Blob: f.Blob})
+		kept[f.Path] = p.document
+		h.Variables = s.machine.answer.Variables
+	}
 	archive, err := h.Archive(files.Indexes, kept)
 	if err != nil {
 		return part("handoff", err)

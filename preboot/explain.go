@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/inetboot/inetboot/catalog"
+	"github.com/inetboot/inetboot/internal/clientsettings"
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/mirror"
 	"github.com/inetboot/inetboot/internal/strictjson"
@@ -71,6 +72,7 @@ func explainAll(err error) string {
 func refused(err error) bool {
 	for _, r := range []error{
 		digest.ErrMismatch, mirror.ErrRejected, mirror.ErrTooLarge, strictjson.ErrSyntax,
+		clientsettings.ErrInvalid, clientsettings.ErrSignature, clientsettings.ErrOther, clientsettings.ErrExpired,
 		catalog.ErrFormat, catalog.ErrSignature, catalog.ErrUnknownKey, catalog.ErrExpired, catalog.ErrRollback, catalog.ErrMismatch, catalog.ErrNotFound,
 	} {
 		if errors.Is(err, r) {

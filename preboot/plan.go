@@ -22,6 +22,8 @@ type plan struct {
 	img      *catalog.Image
 	more     []*catalog.Image // whose initrds follow
 	settings []catalog.SettingsFile
+	machine  *catalog.SettingsFile // of this machine, which goes over the others; nil: there is none
+	document []byte                // that it is
 	source   *cache.Source
 	proxy    string // that leads to the store; "": none
 	offline  bool
@@ -52,10 +54,14 @@ func (s *session) plan(ctx context.Context, e *catalog.Entry) (*plan, error) {
 	if p.settings, err = st.catalog.Settings(ctx, img, e.ID); err != nil {
 		return nil, part("settings", err)
 	}
-	for _, f := range p.settings {
+	s.freshMachine(ctx)
+	if p.machine, p.document, err = s.machineDocument(); err != nil {
+		return nil, err
+	}
+	for _, f := range p.apply() {
 		s.say("settings %s", f.Name)
 	}
-	p.line = boot.Options(img, []string{e.Cmdline, cmdlineOf(p.settings)}, s.passed(img))
+	p.line = boot.Options(img, []string{e.Cmdline, cmdlineOf(p.apply())}, s.passed(img))
 	p.mirrors = func(ctx context.Context) []string {
 		if p.offline {
 			return s.offlineURLs(ctx)
@@ -72,6 +78,14 @@ func (s *session) plan(ctx context.Context, e *catalog.Entry) (*plan, error) {
 		return st.keep(ctx, names, img, p.settings)
 	}
 	return p, nil
+}
+
+// apply returns all documents of settings, the more general ones first.
+func (p *plan) apply() []catalog.SettingsFile {
+	if p.machine == nil {
+		return p.settings
+	}
+	return append(slices.Clone(p.settings), *p.machine)
 }
 
 // startable returns an error that says why this machine cannot start an image,

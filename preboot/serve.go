@@ -158,10 +158,14 @@ func (s *session) choose(ctx context.Context, m *menu.Model) menu.Event {
 
 // ready says what the menu is like.
 func (s *session) ready() string {
-	if s.store.offline == "" {
-		return "menu ready"
+	text := "menu ready"
+	if s.store.offline != "" {
+		text += ", offline: " + s.store.offline
 	}
-	return "menu ready, offline: " + s.store.offline
+	if note := s.machineNote(); note != "" {
+		text += "; " + note
+	}
+	return text
 }
 
 // standing is where a menu stands, and after how many seconds that entry
@@ -178,6 +182,12 @@ func at(id string) standing { return standing{id, -1} }
 // stands on the one that was started last.
 func (s *session) defaults() standing {
 	d := standing{s.store.menu.Default, s.store.menu.Timeout}
+	if id, _ := s.machineEntry(); id != "" {
+		d.id = id
+	}
+	if a := s.machine.answer; a != nil && a.Timeout != nil {
+		d.seconds = *a.Timeout
+	}
 	if s.set.Entry != "" {
 		d = standing{s.set.Entry, 0}
 	}
@@ -290,12 +300,21 @@ func forArch(e *catalog.Entry, arch string) bool {
 
 // reload reads the newest catalog and menu. On an error the old ones stay.
 func (s *session) reload(ctx context.Context) error {
+	var asked <-chan machine
+	c := s.net.Config()
+	if c != nil {
+		asked = s.askMachine(ctx, c, s.store.client.HTTP())
+	}
 	st, err := s.load(ctx, s.store.client)
 	if err != nil {
 		return err
 	}
 	s.store.facts.stop()
-	s.store = st
+	st.proxy, s.store = s.store.proxy, st
+	if asked != nil {
+		s.machine = <-asked
+		s.tellMachine()
+	}
 	return nil
 }
 

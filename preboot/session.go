@@ -59,6 +59,8 @@ type session struct {
 	before  *saved // what was before the last change; nil: nothing was changed
 	prefer  string // the mirror that a person wants; "": the nearest
 
+	machine machine // what a server says of this machine
+
 	reports reporter
 	entry   string // of the menu that was chosen last; "": none
 
@@ -302,6 +304,9 @@ func (s *session) openStoreBy(ctx context.Context, c *network.Config, proxy stri
 		client.Measure(ctx)
 		s.preferMirror(client)
 	}
+	mctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	asked := s.askMachine(mctx, c, client.HTTP()) // while the catalog is read
 	st, err := s.load(ctx, client)
 	if aboutTime(err) {
 		s.report(explain(err))
@@ -324,7 +329,8 @@ func (s *session) openStoreBy(ctx context.Context, c *network.Config, proxy stri
 	if old := s.store; old != nil && old.client != client {
 		old.close()
 	}
-	s.store = st
+	s.store, s.machine = st, <-asked
+	s.tellMachine()
 	return nil
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/inetboot/inetboot/blockfs/apply"
 	"github.com/inetboot/inetboot/blockfs/inroot"
+	"github.com/inetboot/inetboot/internal/clientsettings"
 	"github.com/inetboot/inetboot/internal/handoff"
 )
 
@@ -33,6 +34,9 @@ func (b *booter) writeFiles(link netlink.Link, pid int) error {
 		if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
 			return &failure{"write " + name, err, "the machine may have too little memory"}
 		}
+	}
+	if err := writeVariables(clientsettings.File, b.h.Variables); err != nil {
+		b.log.Warn("the settings of this machine are not in "+clientsettings.File, "error", err)
 	}
 	if err := writeResolvConf(newRoot, n); err != nil {
 		b.log.Warn("the image gets no resolver configuration", "error", err)

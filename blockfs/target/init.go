@@ -23,6 +23,7 @@
 // and to /run, which the image's init finds mounted:
 //
 //	/run/initramfs/shutdown                    this program, for systemd-shutdown
+//	/run/inetboot/settings.env                 the settings of the machine, if a server has any
 //	/run/initramfs/inetboot/                   mounts, handoff.json, stats.json
 //	/run/systemd/network/00-inetboot.network   keeps systemd-networkd from touching the link
 //	/run/NetworkManager/conf.d/00-inetboot.conf  the same for NetworkManager

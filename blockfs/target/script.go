@@ -94,6 +94,9 @@ func (b *booter) scriptEnvironment() []string {
 	if b.h.Proxy != "" {
 		env = append(env, "http_proxy="+b.h.Proxy, "https_proxy="+b.h.Proxy)
 	}
+	for name, value := range b.h.Variables {
+		env = append(env, name+"="+value)
+	}
 	for name, value := range b.settings.Environment {
 		env = append(env, name+"="+value)
 	}

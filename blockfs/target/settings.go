@@ -3,10 +3,12 @@ package target
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/inetboot/inetboot/blockfs/apply"
 	"github.com/inetboot/inetboot/internal/bootsettings"
+	"github.com/inetboot/inetboot/internal/clientsettings"
 	"github.com/inetboot/inetboot/internal/handoff"
 )
 
@@ -29,6 +31,18 @@ func readSettings(h *handoff.Handoff, read func(path string) ([]byte, error)) (*
 		list = append(list, s)
 	}
 	return bootsettings.Merge(list...), nil
+}
+
+// writeVariables writes the settings of the machine where programs read them.
+// That there are none is no error.
+func writeVariables(file string, v map[string]string) error {
+	if len(v) == 0 {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(file, clientsettings.Shell(v), 0o644)
 }
 
 // facts returns what patterns in settings can be about.

@@ -62,11 +62,27 @@ func TestReadSettings(t *testing.T) {
 	}
 }
 
+func TestVariables(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "inetboot", "settings.env")
+	if err := writeVariables(file, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(file); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without settings there is a file: %v", err)
+	}
+	if err := writeVariables(file, map[string]string{"ROOM": "it's 12", "CLIENT_NAME": "pc1"}); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(file); err != nil || string(got) != "CLIENT_NAME='pc1'\nROOM='it'\\''s 12'\n" {
+		t.Errorf("the file has %q, %v", got, err)
+	}
+}
+
 func TestScript(t *testing.T) {
 	var log bytes.Buffer
 	b := &booter{
 		log: slog.New(slog.NewTextHandler(&log, nil)), settings: &bootsettings.Settings{Environment: map[string]string{"GREETING": "hello"}},
-		h: &handoff.Handoff{Entry: "e", Mirrors: []string{"http://m/"}, Network: handoff.Network{Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.7/24")}}},
+		h: &handoff.Handoff{Variables: map[string]string{"CLIENT_NAME": "pc1", "GREETING": "not this"}, Entry: "e", Mirrors: []string{"http://m/"}, Network: handoff.Network{Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.7/24")}}},
 	}
 	pidFile := filepath.Join(t.TempDir(), "pid")
 	for name, tt := range map[string]struct {
@@ -75,7 +91,7 @@ func TestScript(t *testing.T) {
 		err     string // "": none
 		says    []string
 	}{
-		"environment":    {"#!/bin/sh\necho $GREETING $INETBOOT_ENTRY $INETBOOT_IP $INETBOOT_MIRROR; pwd", 10, "", []string{`"script: hello e 10.0.0.7 http://m/"`, `"script: /"`}},
+		"environment":    {"#!/bin/sh\necho $GREETING $CLIENT_NAME $INETBOOT_ENTRY $INETBOOT_IP $INETBOOT_MIRROR; pwd", 10, "", []string{`"script: hello pc1 e 10.0.0.7 http://m/"`, `"script: /"`}},
 		"for the shell":  {"echo one; echo two >&2; printf three", 10, "", []string{"script: one", "script: two", "script: three"}},
 		"fails":          {"#!/bin/sh\necho why; exit 3", 10, "exit status 3", []string{"script: why"}},
 		"no interpreter": {"#!/does/not/exist\n", 10, "no such file", nil},

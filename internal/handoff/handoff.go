@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	"github.com/inetboot/inetboot/internal/bootsettings"
+	"github.com/inetboot/inetboot/internal/clientsettings"
 	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/internal/netconf"
 	"github.com/inetboot/inetboot/internal/newc"
@@ -61,6 +62,9 @@ type Handoff struct {
 	// boot, the more general ones first. They travel with the handoff, at their
 	// StorePaths.
 	Settings []StoreFile `json:"settings,omitempty"`
+	// Variables are the settings of the machine by names of a shell, for its
+	// settings file.
+	Variables map[string]string `json:"variables,omitempty"`
 }
 
 // StoreFile is a file of the store, beside the root's blocks, that is needed
@@ -214,6 +218,9 @@ func (h *Handoff) Check() error {
 		if kind, _, ok := storepath.Parse(f.Path); !ok || kind != storepath.KindTarget || f.Size <= 0 || f.Size > bootsettings.MaxSize || f.SHA256.IsZero() {
 			return bad("settings: file %q of %d bytes", f.Path, f.Size)
 		}
+	}
+	if err := clientsettings.CheckVariables(h.Variables); err != nil {
+		return bad("variables: %w", err)
 	}
 	if len(h.Root.Files) == 0 || len(h.Root.Files) > 16 {
 		return bad("root has %d files, want 1 to 16", len(h.Root.Files))

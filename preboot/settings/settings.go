@@ -4,7 +4,6 @@ package settings
 
 import (
 	"crypto/ed25519"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -33,11 +32,13 @@ type Settings struct {
 	Entry       string        // id of the menu entry to boot unattended; "": the menu's own default
 	Timeout     *int          // seconds until the default entry boots; nil: as the menu says
 	Cache       handoff.Cache
-	Syslog      *syslog.Receiver // where the log goes; the zero Receiver: nowhere; nil: as the network says
-	Image       string           // URL of the image to start, see package imageurl; "": one of the menu's
-	Script      *Script          // to run before the menu is shown; nil: none
-	Pass        []string         // options for the target's kernel, in order
-	PassAlone   []string         // options about the network, for targets that get no handoff
+	Syslog      *syslog.Receiver  // where the log goes; the zero Receiver: nowhere; nil: as the network says
+	Image       string            // URL of the image to start, see package imageurl; "": one of the menu's
+	Server      string            // base URL of who says what holds for this machine; "": nobody
+	ServerKey   ed25519.PublicKey // whose signature counts for that; never nil with Server
+	Script      *Script           // to run before the menu is shown; nil: none
+	Pass        []string          // options for the target's kernel, in order
+	PassAlone   []string          // options about the network, for targets that get no handoff
 }
 
 // The reasons for which a medium alone cannot boot anything.
@@ -57,6 +58,9 @@ func Read(cmdline string, root fs.FS) (*Settings, error) {
 	}
 	if err := s.readCommandLine(cmdline); err != nil {
 		return s, err
+	}
+	if s.Server != "" && s.ServerKey == nil {
+		return s, fmt.Errorf("kernel command line: %w inetboot.settings: give inetboot.settings-key=..., too, as `server settings-key` prints it", ErrInvalid)
 	}
 	switch {
 	case s.Image != "":
@@ -93,6 +97,11 @@ func (s *Settings) readSite(root fs.FS) error {
 		}
 		if s.Cache, err = handoff.ParseCache(f.Cache); err != nil {
 			return fmt.Errorf("the site file: %w", err)
+		}
+		if s.Server = f.Settings; s.Server != "" {
+			if s.ServerKey, err = site.ParseKey(f.SettingsKey); err != nil {
+				return fmt.Errorf("the site file: %w", err)
+			}
 		}
 		for _, n := range f.Nameservers {
 			a, err := netip.ParseAddr(n)
@@ -140,9 +149,8 @@ func (s *Settings) readCommandLine(cmdline string) error {
 			}
 		case "inetboot.key":
 			for k := range strings.SplitSeq(value, ",") {
-				var b []byte
-				if b, err = hex.DecodeString(k); err != nil || len(b) != ed25519.PublicKeySize {
-					err = fmt.Errorf("%q is not %d hexadecimal digits", k, 2*ed25519.PublicKeySize)
+				var b ed25519.PublicKey
+				if b, err = site.ParseKey(k); err != nil {
 					break
 				}
 				keys = append(keys, b)
@@ -188,6 +196,13 @@ func (s *Settings) readCommandLine(cmdline string) error {
 				s.Network.NTP = strings.Split(value, ",")
 			}
 			err = s.Network.Check()
+		case "inetboot.settings":
+			if value != "" { // an empty one switches the site's off
+				err = site.CheckURL(value)
+			}
+			s.Server = value
+		case "inetboot.settings-key":
+			s.ServerKey, err = site.ParseKey(value)
 		case "inetboot.syslog":
 			var r syslog.Receiver
 			if value != "" { // an empty one switches the site's and the network's off

@@ -61,6 +61,12 @@ func TestRead(t *testing.T) {
 		wantErr error
 	}{
 		{"nothing", "console=ttyS0", nil, nil, &Settings{Pass: []string{"console=ttyS0"}}, ErrNoURL},
+		{"settings of the machine", "inetboot.url=http://x inetboot.key=" + hex1 + " inetboot.settings=http://s:8080 inetboot.settings-key=" + hex1, nil, nil, &Settings{URLs: []string{"http://x"}, Anchor: keys, Server: "http://s:8080", ServerKey: pub1}, nil},
+		{"settings as on the medium", "", &site.Site{URLs: []string{"http://x"}, Settings: "http://s", SettingsKey: hex1}, repo.Root(), &Settings{URLs: []string{"http://x"}, Anchor: ours, Server: "http://s", ServerKey: pub1}, nil},
+		{"no settings", "inetboot.settings=", &site.Site{URLs: []string{"http://x"}, Settings: "http://s", SettingsKey: hex1}, repo.Root(), &Settings{URLs: []string{"http://x"}, Anchor: ours, ServerKey: pub1}, nil},
+		{"settings without a key", "inetboot.url=http://x inetboot.key=" + hex1 + " inetboot.settings=http://s", nil, nil, nil, ErrInvalid},
+		{"a bad settings key", "inetboot.settings-key=00", nil, nil, nil, ErrInvalid},
+		{"a bad URL of settings", "inetboot.settings=s", nil, nil, nil, ErrInvalid},
 		{"no key", "inetboot.url=http://x", nil, nil, &Settings{URLs: []string{"http://x"}}, ErrNoTrust},
 		{"site alone", "", full, repo.Root(), &Settings{URLs: full.URLs, Anchor: ours, Proxy: full.Proxy, CA: "PEM", Nameservers: []netip.Addr{netip.MustParseAddr("10.0.0.1")}, Entry: "debian", Timeout: &five, Cache: handoff.Cache{Mode: handoff.CacheRAM, Size: 1 << 30}, Syslog: &syslog.Receiver{Network: "tcp", Host: "log", Port: 601}}, nil},
 		{"command line alone", "BOOT_IMAGE=/vmlinuz initrd=\\a.xz inetboot.url=http://x,https://y/z inetboot.url=http://w inetboot.key=" + hex1 + " quiet console=tty0 console=ttyS0,115200n8 inetboot.boot=abc rdinit=/init\n", nil, nil,
