@@ -55,18 +55,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	cmd.PersistentFlags().StringVar(&o.data, "data", "", "data folder (default /var/lib/inetboot for root, else ~/.local/share/inetboot)")
 	cmd.PersistentFlags().StringVar(&o.tokenFile, "token-file", "", "file with the publishers' token, made if there is none (default: the token in "+tokenVariable+", else DATA/token)")
-	f := cmd.Flags()
-	f.StringVar(&o.listen, "listen", ":8080", "address and port; port 0 takes a free one")
-	f.StringVar(&o.url, "url", "", "how publishers and clients reach this server, for the line that is printed (default made from --listen)")
-	f.StringVar(&o.passphraseFile, "passphrase-file", "", "file with the passphrase of the server's key, which encrypts it (default: "+setup.PassphraseVariable+", else the systemd credential "+setup.PassphraseCredential+", else the key is not encrypted)")
-	f.StringVar(&o.tlsCert, "tls-cert", "", "certificate file, to serve HTTPS")
-	f.StringVar(&o.tlsKey, "tls-key", "", "the certificate's key file")
-	f.StringVar(&o.logFormat, "log-format", "", "text or json (default text on a terminal, else json)")
-	f.BoolVarP(&o.verbose, "verbose", "v", false, "log every block, too")
-	f.DurationVar(&o.grace, "grace", 10*time.Second, "how long transfers may go on after the signal to stop")
-	f.IntVar(&o.connections, "max-connections", 10000, "most connections at once; more wait")
-	f.Int64Var(&o.maxFile, "max-file", store.DefaultLimits().File, "largest kernel or initrd, in bytes")
-	o.lan.flags(cmd)
+	o.lan.shared(cmd)
+	serverFlags(cmd, &o)
 	cmd.AddCommand(&cobra.Command{
 		Use:   "token",
 		Short: "Print the token that publishers have to show",
@@ -105,10 +95,28 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	cmd.AddCommand(newSettingsKeyCommand(&o, stdout))
 	cmd.AddCommand(newLogsCommand(&o, stdout))
 	cmd.AddCommand(newClientsCommand(&o, os.Stdin, stdout))
+	cmd.AddCommand(newConfigureCommand(&o, stdout))
 	cmd.SetArgs(args)
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)
 	return cmd.ExecuteContext(ctx)
+}
+
+// serverFlags are the options of a server, for the command that runs it and for
+// those that write what runs or protects it.
+func serverFlags(cmd *cobra.Command, o *options) {
+	f := cmd.Flags()
+	f.StringVar(&o.listen, "listen", ":8080", "address and port; port 0 takes a free one")
+	f.StringVar(&o.url, "url", "", "how publishers and clients reach this server, for the line that is printed (default made from --listen)")
+	f.StringVar(&o.passphraseFile, "passphrase-file", "", "file with the passphrase of the server's key, which encrypts it (default: "+setup.PassphraseVariable+", else the systemd credential "+setup.PassphraseCredential+", else the key is not encrypted)")
+	f.StringVar(&o.tlsCert, "tls-cert", "", "certificate file, to serve HTTPS")
+	f.StringVar(&o.tlsKey, "tls-key", "", "the certificate's key file")
+	f.StringVar(&o.logFormat, "log-format", "", "text or json (default text on a terminal, else json)")
+	f.BoolVarP(&o.verbose, "verbose", "v", false, "log every block, too")
+	f.DurationVar(&o.grace, "grace", 10*time.Second, "how long transfers may go on after the signal to stop")
+	f.IntVar(&o.connections, "max-connections", 10000, "most connections at once; more wait")
+	f.Int64Var(&o.maxFile, "max-file", store.DefaultLimits().File, "largest kernel or initrd, in bytes")
+	o.lan.flags(cmd)
 }
 
 func dataFolder(o *options) (string, error) {

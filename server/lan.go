@@ -42,10 +42,14 @@ type lanOptions struct {
 	boot     bootOptions
 }
 
-func (o *lanOptions) flags(cmd *cobra.Command) {
+// shared are the options that go with all commands.
+func (o *lanOptions) shared(cmd *cobra.Command) {
 	p := cmd.PersistentFlags()
 	p.StringVar(&o.database, "database", "", "database of clients and leases: a file of SQLite, or a URL postgres://… (default DATA/server.db)")
 	p.StringVar(&o.clients, "clients", "", "file with the clients' settings (default DATA/clients.conf)")
+}
+
+func (o *lanOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&o.iface, "lan", "", "interface of a LAN to serve machines on that boot by PXE or UEFI HTTP; without it there are no services but HTTP")
 	f.StringVar(&o.user, "user", "", "user to run as after the start, if started by root (default with --lan "+lanUser+", else root stays)")

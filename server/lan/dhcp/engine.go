@@ -110,7 +110,7 @@ func New(c Config) (*Engine, error) {
 		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.Options.Lease == 0 {
-		c.Options.Lease = 12 * time.Hour
+		c.Options.Lease = DefaultLease
 	}
 	if !c.Server.Is4() || !c.Subnet.IsValid() {
 		return nil, fmt.Errorf("DHCP needs an address of IPv4 on the interface: %v has none to offer", c.Server)

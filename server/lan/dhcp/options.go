@@ -57,6 +57,8 @@ const (
 const (
 	// MaxAddresses bounds all pools of a server together, which are in memory.
 	MaxAddresses = 1 << 20
+	// DefaultLease is how long an address is a machine's if nobody says otherwise.
+	DefaultLease = 12 * time.Hour
 	minLease     = time.Minute
 	maxLease     = 365 * 24 * time.Hour
 )
@@ -206,8 +208,8 @@ func parse4(s string) (netip.Addr, error) {
 	return a, nil
 }
 
-// over returns o with the gaps filled from base.
-func (o Options) over(base Options) Options {
+// Over returns o with the gaps filled from base.
+func (o Options) Over(base Options) Options {
 	if o.Router == nil {
 		o.Router = base.Router
 	}

@@ -77,7 +77,7 @@ func newNetworks(c Config) ([]*network, error) {
 		if total += r.size(); total > MaxAddresses {
 			return nil, fmt.Errorf("the DHCP ranges have more than %d addresses together", MaxAddresses)
 		}
-		r.Options = r.Options.over(c.Options)
+		r.Options = r.Options.Over(c.Options)
 		at := slices.IndexFunc(list, func(n *network) bool { return n.subnet == r.Subnet })
 		if at < 0 {
 			at, list = len(list), append(list, &network{subnet: r.Subnet, extra: map[netip.Addr]*entry{}})
