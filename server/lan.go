@@ -22,6 +22,7 @@ import (
 	"github.com/inetboot/inetboot/server/lan"
 	"github.com/inetboot/inetboot/server/lan/bootmedia"
 	"github.com/inetboot/inetboot/server/lan/images"
+	"github.com/inetboot/inetboot/server/lan/nbd"
 	"github.com/inetboot/inetboot/server/store"
 )
 
@@ -74,6 +75,7 @@ type lanParts struct {
 	clients *clients.Clients
 	images  *images.Library  // see library
 	media   *bootmedia.Files // nil: there are none
+	kept    []nbd.Kept       // clients of an earlier server
 	log     *slog.Logger
 }
 
@@ -119,7 +121,7 @@ func openLAN(ctx context.Context, o *options, p lanParts) (set *lanSet, err erro
 	}()
 	if o.lan.iface == "" {
 		set.Set, err = lan.Open(ctx, p.log)
-		return set, err
+		return set, errors.Join(err, p.closeKept())
 	}
 	policy, err := clients.ParsePolicy(o.lan.unknown)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/inetboot/inetboot/internal/site"
 	"github.com/inetboot/inetboot/server/lan"
+	"github.com/inetboot/inetboot/server/lan/lantest"
 	"github.com/inetboot/inetboot/server/store"
 )
 
@@ -71,7 +72,7 @@ func TestBootFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	runService(t, s)
+	lantest.Run(t, s)
 	rest := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "the store") })
 	web := httptest.NewServer(withMedia(parts.media, rest, parts.log))
 	defer web.Close()

@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/inetboot/inetboot/server/lan"
+	"github.com/inetboot/inetboot/server/lan/lantest"
 )
 
 // A message comes in at the service that the options make, and out by the
@@ -39,7 +40,7 @@ func TestLogs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	runService(t, s)
+	lantest.Run(t, s)
 	c, err := net.Dial("tcp", port.String())
 	if err != nil {
 		t.Fatal(err)

@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"strconv"
 
@@ -18,6 +21,7 @@ import (
 	"github.com/inetboot/inetboot/server/lan/nfs"
 	"github.com/inetboot/inetboot/server/lan/swap"
 	"github.com/inetboot/inetboot/server/lan/tcpserve"
+	"github.com/inetboot/inetboot/server/manager"
 )
 
 // rootOptions are the options of NFS, NBD and swap.
@@ -109,7 +113,7 @@ func newNFS(_ context.Context, o *options, p *lanParts) (lan.Service, error) {
 func newNBD(_ context.Context, o *options, p *lanParts) (lan.Service, error) {
 	r := &o.lan.roots
 	if !r.nbd && !r.swap {
-		return nil, nil
+		return nil, p.closeKept()
 	}
 	if err := checkPort("--nbd-port", r.nbdPort, 1); err != nil {
 		return nil, err
@@ -118,7 +122,10 @@ func newNBD(_ context.Context, o *options, p *lanParts) (lan.Service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &nbd.Service{Addr: net.JoinHostPort(p.iface.IPv4.Addr().String(), strconv.Itoa(r.nbdPort)), Limits: limits, Logger: p.log}
+	s := &nbd.Service{Addr: net.JoinHostPort(p.iface.IPv4.Addr().String(), strconv.Itoa(r.nbdPort)), Limits: limits, Logger: p.log, Kept: p.kept}
+	if manager.Keeps() {
+		s.Keep = keepClient
+	}
 	if r.nbd {
 		if s.Library, err = p.library(o); err != nil {
 			return nil, err
@@ -136,6 +143,53 @@ func newNBD(_ context.Context, o *options, p *lanParts) (lan.Service, error) {
 		s.Swap = &nbd.Swap{Files: &swap.Files{Dir: filepath.Join(p.data, "swap"), Quota: quota}, Size: swapSizes(p.clients, size)}
 	}
 	return s, nil
+}
+
+// keepClient has the service manager hold the connection of a client of NBD
+// until the server is there again.
+func keepClient(k nbd.Kept) error {
+	c, ok := k.Conn.(interface{ File() (*os.File, error) })
+	if !ok {
+		return fmt.Errorf("a connection of the type %T has no file", k.Conn)
+	}
+	f, err := c.File()
+	if err != nil {
+		return err
+	}
+	return errors.Join(manager.Keep(k.State, f), f.Close())
+}
+
+// keptClients returns the clients of NBD that an earlier server has left with
+// the service manager.
+func keptClients(log *slog.Logger) []nbd.Kept {
+	files, err := manager.Take()
+	if err != nil {
+		log.Warn("service manager not told", "error", err)
+	}
+	var kept []nbd.Kept
+	for _, f := range files {
+		c, err := net.FileConn(f.File)
+		if err == nil && !nbd.IsState(f.Name) {
+			err = errors.Join(errors.New("it is not known here"), c.Close())
+		}
+		if err == nil {
+			kept = append(kept, nbd.Kept{Conn: c, State: f.Name})
+		} else {
+			log.Warn("a connection that the service manager kept is closed", "name", f.Name, "error", err)
+		}
+		f.Close()
+	}
+	return kept
+}
+
+// closeKept closes the connections of clients for whom there is no service.
+func (p *lanParts) closeKept() error {
+	var errs []error
+	for _, k := range p.kept {
+		errs = append(errs, k.Conn.Close())
+	}
+	p.kept = nil
+	return errors.Join(errs...)
 }
 
 // swapSizes looks sizes up in the clients' settings.

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -18,8 +17,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-
-	"github.com/inetboot/inetboot/server/lan"
 )
 
 // program returns the server's program, as users have it: without cgo.
@@ -218,21 +215,4 @@ func checkOwner(t *testing.T, data, uid string) {
 	if err != nil {
 		t.Error(err)
 	}
-}
-
-// runService opens a service of the LAN and runs it as long as the test.
-func runService(t *testing.T, s lan.Service) {
-	t.Helper()
-	if err := s.Open(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := errors.Join(<-done, s.Close()); err != nil {
-			t.Error(err)
-		}
-	})
 }

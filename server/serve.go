@@ -19,6 +19,7 @@ import (
 	"github.com/inetboot/inetboot/server/api"
 	"github.com/inetboot/inetboot/server/boots"
 	"github.com/inetboot/inetboot/server/listen"
+	"github.com/inetboot/inetboot/server/manager"
 	"github.com/inetboot/inetboot/server/setup"
 	"github.com/inetboot/inetboot/server/store"
 )
@@ -30,6 +31,7 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) (err error
 	if err != nil {
 		return err
 	}
+	kept := keptClients(log)
 	tlsConfig, err := loadTLS(o)
 	if err != nil {
 		return err
@@ -81,7 +83,7 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) (err error
 	if err != nil {
 		return err
 	}
-	services, err := openLAN(ctx, o, lanParts{data: folder.Path, settingsKey: folder.Settings.Public().(ed25519.PublicKey), store: dir, http: ln.Addr(), scheme: scheme, log: log})
+	services, err := openLAN(ctx, o, lanParts{data: folder.Path, settingsKey: folder.Settings.Public().(ed25519.PublicKey), store: dir, http: ln.Addr(), scheme: scheme, kept: kept, log: log})
 	if err != nil {
 		return err
 	}
@@ -117,7 +119,7 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) (err error
 		fmt.Fprintf(stdout, "imagetool init --to %s%s\n", url, how)
 	}
 	log.Info("serving", "addr", ln.Addr().String(), "url", url, "data", folder.Path)
-	if err := notify("READY=1"); err != nil {
+	if err := manager.Notify("READY=1"); err != nil {
 		log.Warn("service manager not told", "error", err)
 	}
 
@@ -135,7 +137,7 @@ func serve(ctx context.Context, o *options, stdout, stderr io.Writer) (err error
 	case <-ctx.Done():
 	}
 	log.Info("stopping", "grace", o.grace.String())
-	if err := notify("STOPPING=1"); err != nil {
+	if err := manager.Notify("STOPPING=1"); err != nil {
 		log.Warn("service manager not told", "error", err)
 	}
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), o.grace)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -95,19 +96,28 @@ printf 'root:x:0:\ndaemon:x:1:\n' > etc/group
 mount --make-rshared .
 exec env -i container=test PATH=/usr/sbin:/usr/bin:/sbin:/bin chroot . /lib/systemd/systemd --system --unit=over.service`
 
-// Under a real systemd, the server's key is encrypted with a credential.
-func TestSystemdCredential(t *testing.T) {
+// systemd is a real one, in a root of its own.
+type systemd struct {
+	work  string // the folder /work of its services
+	out   strings.Builder
+	ended chan error
+	stop  func()
+}
+
+// systemdFolder returns a folder for bootSystemd, with a folder of data in it.
+func systemdFolder(t *testing.T, need ...string) (dir, work, data string) {
+	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("namespaces need root")
 	}
-	for _, p := range []string{"unshare", "chroot", "timeout", "systemd-creds", "/lib/systemd/systemd"} {
+	for _, p := range append([]string{"unshare", "chroot", "/lib/systemd/systemd"}, need...) {
 		if _, err := exec.LookPath(p); err != nil {
 			t.Skip(err)
 		}
 	}
-	dir := t.TempDir()
-	work := filepath.Join(dir, "work")
-	data := filepath.Join(work, "data")
+	dir = t.TempDir()
+	work = filepath.Join(dir, "work")
+	data = filepath.Join(work, "data")
 	if err := os.MkdirAll(data, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -116,13 +126,57 @@ func TestSystemdCredential(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := os.Chown(data, 1, 1); err != nil {
-		t.Fatal(err)
-	}
-	for name, text := range services {
+	return dir, work, data
+}
+
+// bootSystemd starts systemd with services in a folder of systemdFolder's. exe
+// is their /work/server; within comes before the command.
+func bootSystemd(t *testing.T, dir, exe string, units map[string]string, within ...string) *systemd {
+	t.Helper()
+	for name, text := range units {
 		if err := os.WriteFile(filepath.Join(dir, name+".service"), []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
+	}
+	s := &systemd{work: filepath.Join(dir, "work"), ended: make(chan error, 1)}
+	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	group := cgroup(t)
+	cmd := exec.CommandContext(ctx, "sh", slices.Concat([]string{"-c", `echo 0 >"$1/cgroup.procs"; shift; exec "$@"`, "sh", group}, within,
+		[]string{"unshare", "--mount", "--pid", "--fork", "--cgroup", "--ipc", "--uts", "--kill-child", "sh", "-c", startSystemd, "sh", dir, exe})...)
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &s.out, &s.out, 5*time.Second
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { s.ended <- cmd.Wait() }()
+	s.stop = sync.OnceFunc(func() { cancel(); <-s.ended })
+	t.Cleanup(s.stop)
+	return s
+}
+
+// wait returns when a file is there in the services' folder.
+func (s *systemd) wait(t *testing.T, name string) {
+	t.Helper()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if _, err := os.Stat(filepath.Join(s.work, name)); err == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case err := <-s.ended:
+			s.ended <- err // for stop
+			failure, _ := os.ReadFile(filepath.Join(s.work, "error"))
+			t.Fatalf("systemd and its services: %v: %s %s", err, s.out.String(), failure)
+		}
+	}
+}
+
+// Under a real systemd, the server's key is encrypted with a credential.
+func TestSystemdCredential(t *testing.T) {
+	dir, work, data := systemdFolder(t, "timeout", "systemd-creds")
+	if err := os.Chown(data, 1, 1); err != nil {
+		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(work, "passphrase"), []byte("correct horse\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -131,33 +185,9 @@ func TestSystemdCredential(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "sh", "-c", `echo 0 >"$4/cgroup.procs"; exec unshare --mount --pid --fork --cgroup --ipc --uts --kill-child sh -c "$1" sh "$2" "$3"`,
-		"sh", startSystemd, dir, exe, cgroup(t))
-	var out strings.Builder
-	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &out, &out, 5*time.Second
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for over := filepath.Join(work, "over"); ; {
-		if _, err := os.Stat(over); err == nil {
-			break
-		}
-		select {
-		case <-tick.C:
-			continue
-		case err := <-ended:
-			failure, _ := os.ReadFile(filepath.Join(work, "error"))
-			t.Fatalf("systemd and its services: %v: %s %s", err, out.String(), failure)
-		}
-	}
-	cancel()
-	<-ended
+	sd := bootSystemd(t, dir, exe, services)
+	sd.wait(t, "over")
+	sd.stop()
 
 	if f, err := keyfile.Read(filepath.Join(data, "online.key")); err != nil || !f.Encrypted {
 		t.Errorf("the key: %+v, %v; want it encrypted", f, err)

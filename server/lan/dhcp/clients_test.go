@@ -19,6 +19,7 @@ import (
 	"github.com/vishvananda/netns"
 
 	"github.com/inetboot/inetboot/server/lan/bootfile"
+	"github.com/inetboot/inetboot/server/lan/lantest"
 )
 
 // cable is a LAN of network namespaces: a switch, and machines that are
@@ -118,18 +119,7 @@ func serve(t *testing.T, ns string, o ServiceOptions) {
 		t.Fatal(err)
 	}
 	within(t, ns, func() error { return s.Open(t.Context()) })
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("Run = %v", err)
-		}
-		if err := s.Close(); err != nil {
-			t.Errorf("Close = %v", err)
-		}
-	})
+	lantest.RunOpen(t, s)
 }
 
 // script is what the clients call with a lease: it writes its environment down.
@@ -233,6 +223,43 @@ func TestStockClients(t *testing.T) {
 	}
 }
 
+// A stock client renews its lease for as long as it is on, and keeps its
+// address. Once it is off and the lease over, the next machine has the address.
+func TestStockRenewal(t *testing.T) {
+	c := newCable(t, "busybox", "dhclient")
+	server := c.plug("server", "eth0", "10.0.0.1/24")
+	r, err := ParseRange("10.0.0.100-10.0.0.100")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Options.Lease = 4 * time.Second // which options do not allow
+	serve(t, server, ServiceOptions{Config: Config{Mode: Full, Server: serverAddr, Subnet: lanPrefix, Ranges: []Range{r}, Directory: &book{hosts: map[string]Host{}}}, Wait: 100 * time.Millisecond})
+	first, dir := c.plug("first", "eth0", ""), t.TempDir()
+	script, log := filepath.Join(dir, "script"), filepath.Join(dir, "log")
+	text := "#!/bin/sh\n[ -z \"$new_ip_address\" ] || ip address replace $new_ip_address/24 dev eth0\necho $reason $new_ip_address >>" + log + "\n"
+	if err := os.WriteFile(script, []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	end := start(t, first, "dhclient", "-4", "-d", "-lf", filepath.Join(dir, "leases"), "-pf", filepath.Join(dir, "pid"), "-sf", script, "-cf", "/dev/null", "eth0")
+	const renewals = "RENEW 10.0.0.100\nRENEW 10.0.0.100\n"
+	var said []byte
+	for limit := time.Now().Add(25 * time.Second); !strings.Contains(string(said), renewals) && time.Now().Before(limit); time.Sleep(20 * time.Millisecond) {
+		said, _ = os.ReadFile(log)
+	}
+	if !strings.HasSuffix(string(said), "BOUND 10.0.0.100\n"+renewals) {
+		t.Errorf("the client says %q; want a lease and two renewals of it", said)
+	}
+	end()
+	run(t, "ip", "-n", first, "link", "set", "eth0", "down")
+	off := time.Now()
+	if m := stock(t, c.plug("second", "eth0", ""), "udhcpc"); m["ip"] != "10.0.0.100" {
+		t.Errorf("the next machine was told %v", m)
+	}
+	if d := time.Since(off); d < time.Second {
+		t.Errorf("the address was given away %v after a renewal of two seconds at least", d)
+	}
+}
+
 // rival starts another DHCP server of Debian's.
 func rival(t *testing.T, ns, program string) {
 	t.Helper()
@@ -255,7 +282,8 @@ func rival(t *testing.T, ns, program string) {
 	start(t, ns, args...)
 }
 
-func start(t *testing.T, ns string, args ...string) {
+// start runs a program until end is called, or the test ends.
+func start(t *testing.T, ns string, args ...string) (end func()) {
 	t.Helper()
 	cmd := exec.Command("ip", append([]string{"netns", "exec", ns}, args...)...)
 	var mu sync.Mutex
@@ -265,15 +293,19 @@ func start(t *testing.T, ns string, args ...string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	end = sync.OnceFunc(func() {
 		cmd.Process.Kill()
 		cmd.Wait()
+	})
+	t.Cleanup(func() {
+		end()
 		mu.Lock()
 		defer mu.Unlock()
 		if t.Failed() {
 			t.Logf("%s: %s", args[0], out.String())
 		}
 	})
+	return end
 }
 
 type writerFunc func([]byte) (int, error)

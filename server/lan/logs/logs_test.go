@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/inetboot/inetboot/internal/syslog"
+	"github.com/inetboot/inetboot/server/lan/lantest"
 )
 
 func start(t *testing.T, o Options) (r *Receiver, udp, tcp netip.AddrPort) {
@@ -28,18 +29,7 @@ func start(t *testing.T, o Options) (r *Receiver, udp, tcp netip.AddrPort) {
 	any := []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
 	o.UDP, o.TCP = any, any
 	r = New(o)
-	if err := r.Open(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- r.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := errors.Join(<-done, r.Close()); err != nil {
-			t.Error(err)
-		}
-	})
+	lantest.Run(t, r)
 	u, c := r.Addrs()
 	return r, u[0], c[0]
 }

@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/inetboot/inetboot/internal/imagestest"
+	"github.com/inetboot/inetboot/server/lan/lantest"
 	"github.com/inetboot/inetboot/server/lan/swap"
 	"github.com/inetboot/inetboot/server/lan/tcpserve"
 	"github.com/inetboot/inetboot/server/store/storetest"
@@ -30,18 +31,7 @@ import (
 func start(t testing.TB, s *Service) string {
 	t.Helper()
 	s.Addr, s.Logger = "127.0.0.1:0", storetest.Silent()
-	if err := s.Open(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := errors.Join(<-done, s.Close()); err != nil {
-			t.Errorf("the service ended with %v", err)
-		}
-	})
+	lantest.Run(t, s)
 	return s.Address().String()
 }
 
@@ -196,6 +186,11 @@ func serveDisk(t testing.TB, d Disk, size int64) string {
 // exportName connects the old way: NBD_OPT_EXPORT_NAME.
 func exportName(t testing.TB, at string) net.Conn {
 	t.Helper()
+	return exportOf(t, at, "x")
+}
+
+func exportOf(t testing.TB, at, name string) net.Conn {
+	t.Helper()
 	c, err := net.Dial("tcp", at)
 	if err != nil {
 		t.Fatal(err)
@@ -206,8 +201,8 @@ func exportName(t testing.TB, at string) net.Conn {
 	b := be.AppendUint32(nil, flagFixed|flagNoZeroes)
 	b = be.AppendUint64(b, magicOption)
 	b = be.AppendUint32(b, optExportName)
-	b = be.AppendUint32(b, 1)
-	if _, err := c.Write(append(b, 'x')); err != nil {
+	b = be.AppendUint32(b, uint32(len(name)))
+	if _, err := c.Write(append(b, name...)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.ReadFull(c, make([]byte, 18+10)); err != nil {

@@ -17,6 +17,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"sync"
 	"time"
 
@@ -55,6 +56,9 @@ type Export struct {
 	Disk Disk // a WritableDisk can be written to
 	// Close is called when the connection ends; nil: nothing to do.
 	Close func() error
+	// ID is for Resume: at most 100 letters, digits and signs but comma and
+	// colon. "": clients cannot be kept.
+	ID string
 }
 
 func (e *Export) close() error {
@@ -84,6 +88,16 @@ type Server struct {
 	List   func(ctx context.Context, client netip.Addr) ([]string, error)
 	Limits tcpserve.Limits
 	Logger *slog.Logger
+
+	// Keep takes a client that uses an export over when the server ends, for
+	// the next one, and does not close its connection; nil: there will be none.
+	// The kernel's client does not connect again, and loses its disk with
+	// the connection.
+	Keep func(Kept) error
+	// Kept are clients of an earlier server.
+	Kept []Kept
+	// Resume opens an export of an earlier server by its ID.
+	Resume func(ctx context.Context, client netip.Addr, id string) (*Export, error)
 }
 
 const (
@@ -96,7 +110,9 @@ const (
 
 // Serve answers clients until ctx ends. ln is closed.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
-	return tcpserve.Serve(ctx, ln, s.Limits, s.Logger, s.serve)
+	l := s.Limits
+	l.Patient = true
+	return tcpserve.Serve(ctx, &withKept{Listener: ln, kept: s.Kept}, l, s.Logger, s.serve)
 }
 
 type conn struct {
@@ -109,27 +125,54 @@ type conn struct {
 
 	mu  sync.Mutex // of writing
 	bad error      // the first error of writing
+
+	leaving leaving
 }
 
 func (s *Server) serve(ctx context.Context, nc net.Conn) {
 	c := &conn{s: s, c: nc, r: bufio.NewReaderSize(nc, 64<<10), client: tcpserve.Client(nc.RemoteAddr())}
 	c.log = s.Logger.With("client", c.client.String())
-	_ = nc.SetDeadline(time.Now().Add(negotiation))
-	e, err := c.negotiate(ctx)
+	stop := context.AfterFunc(ctx, func() { _ = nc.Close() })
+	defer stop()
+	e, err := c.begin(ctx)
 	if err != nil {
-		c.log.Debug("NBD negotiation ended", "error", err)
 		return
 	}
-	_ = nc.SetDeadline(time.Time{})
-	c.log.Info("NBD export opened", "export", e.Name, "bytes", e.Size)
-	err = c.transmit(ctx, e)
+	err = c.transmit(ctx, e, stop)
 	if cerr := e.close(); cerr != nil {
 		c.log.Error("NBD export not closed cleanly", "export", e.Name, "error", cerr)
 	}
-	if ctx.Err() != nil {
+	if errors.Is(err, errLeft) && c.bad == nil {
+		if err = c.keep(e); err == nil {
+			c.log.Info("NBD client kept for the next server", "export", e.Name)
+			return
+		}
+	} else if ctx.Err() != nil {
 		err = nil
 	}
 	c.log.Info("NBD export closed", "export", e.Name, "error", err)
+}
+
+// begin finds the export that the client wants, or has.
+func (c *conn) begin(ctx context.Context) (*Export, error) {
+	if k, ok := c.c.(*keptConn); ok {
+		e, err := c.resume(ctx, k.state)
+		if err != nil {
+			c.log.Error("NBD client of an earlier server lost", "error", err)
+			return nil, err
+		}
+		c.log.Info("NBD client of an earlier server goes on", "export", e.Name, "bytes", e.Size)
+		return e, nil
+	}
+	_ = c.c.SetDeadline(time.Now().Add(negotiation))
+	e, err := c.negotiate(ctx)
+	if err != nil {
+		c.log.Debug("NBD negotiation ended", "error", err)
+		return nil, err
+	}
+	_ = c.c.SetDeadline(time.Time{})
+	c.log.Info("NBD export opened", "export", e.Name, "bytes", e.Size)
+	return e, nil
 }
 
 // write sends b during the negotiation.
@@ -138,8 +181,16 @@ func (c *conn) write(b []byte) error {
 	return err
 }
 
-// transmit answers commands until the client leaves or ctx ends.
-func (c *conn) transmit(ctx context.Context, e *Export) error {
+// transmit answers commands until the client leaves or ctx ends, which stop
+// keeps from closing the connection. It returns errLeft if the client can be
+// kept.
+func (c *conn) transmit(ctx context.Context, e *Export, stop func() bool) error {
+	if c.s.Keep != nil && e.ID != "" && stop() {
+		work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+		defer cancel()
+		defer context.AfterFunc(ctx, func() { c.leave(cancel) })()
+		ctx = work
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var wg sync.WaitGroup
@@ -149,9 +200,13 @@ func (c *conn) transmit(ctx context.Context, e *Export) error {
 	var b [28]byte
 	be := binary.BigEndian
 	for {
-		if _, err := io.ReadFull(c.r, b[:]); err != nil {
+		if n, err := io.ReadFull(c.r, b[:]); err != nil {
 			if errors.Is(err, io.EOF) {
 				return nil
+			}
+			if c.leaving.left() && errors.Is(err, os.ErrDeadlineExceeded) {
+				c.leaving.rest = append(c.leaving.rest, b[:n]...)
+				return errLeft
 			}
 			return err
 		}
@@ -264,9 +319,10 @@ func (c *conn) takeWrite(ctx context.Context, e *Export, q *request, buf []byte)
 		code = errNoSpace
 	}
 	off := int64(q.offset)
+	defer c.expectWrite(false)
 	for rest := int(q.length); rest > 0; {
 		b := buf[:min(rest, piece)]
-		_ = c.c.SetReadDeadline(time.Now().Add(stalled))
+		c.expectWrite(true)
 		if _, err := io.ReadFull(c.r, b); err != nil {
 			return err
 		}
@@ -279,7 +335,6 @@ func (c *conn) takeWrite(ctx context.Context, e *Export, q *request, buf []byte)
 		off += int64(len(b))
 		rest -= len(b)
 	}
-	_ = c.c.SetReadDeadline(time.Time{})
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}

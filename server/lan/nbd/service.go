@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/inetboot/inetboot/internal/digest"
 	"github.com/inetboot/inetboot/server/lan/images"
 	"github.com/inetboot/inetboot/server/lan/swap"
 	"github.com/inetboot/inetboot/server/lan/tcpserve"
@@ -25,6 +26,9 @@ type Service struct {
 	Swap    *Swap           // nil: none
 	Limits  tcpserve.Limits
 	Logger  *slog.Logger
+
+	Keep func(Kept) error // see [Server]
+	Kept []Kept           // see [Server]
 
 	ln net.Listener
 }
@@ -56,7 +60,8 @@ func (s *Service) Address() net.Addr { return s.ln.Addr() }
 
 // Run serves until ctx ends.
 func (s *Service) Run(ctx context.Context) error {
-	srv := &Server{Find: s.find, List: s.list, Limits: s.Limits, Logger: s.Logger}
+	srv := &Server{Find: s.find, List: s.list, Limits: s.Limits, Logger: s.Logger, Keep: s.Keep, Kept: s.Kept, Resume: s.resume}
+	s.Kept = nil // not once more when this has failed and is called again
 	s.Logger.Info("NBD is served", "addr", s.ln.Addr().String())
 	return srv.Serve(ctx, s.ln)
 }
@@ -87,7 +92,12 @@ func (s *Service) find(ctx context.Context, client netip.Addr, name string) (*Ex
 	if err != nil {
 		return nil, err
 	}
-	img, err := s.Library.Open(ctx, n.Manifest)
+	return s.image(ctx, n.Manifest)
+}
+
+// image exports the root of the image with a manifest.
+func (s *Service) image(ctx context.Context, manifest digest.SHA256) (*Export, error) {
+	img, err := s.Library.Open(ctx, manifest)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +105,23 @@ func (s *Service) find(ctx context.Context, client netip.Addr, name string) (*Ex
 	if err != nil {
 		return nil, err
 	}
-	return &Export{Name: n.String(), Size: d.Size(), Disk: d}, nil
+	return &Export{Name: img.Name.String(), Size: d.Size(), Disk: d, ID: manifest.String()}, nil
+}
+
+// resume opens what an earlier server has exported: the same image, whatever
+// its name stands for by now.
+func (s *Service) resume(ctx context.Context, client netip.Addr, id string) (*Export, error) {
+	if id == SwapName {
+		return s.swap(ctx, client)
+	}
+	manifest, err := digest.Parse(id)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnknown, err)
+	}
+	if s.Library == nil {
+		return nil, fmt.Errorf("%w: images are not exported here", ErrUnknown)
+	}
+	return s.image(ctx, manifest)
 }
 
 func (s *Service) swap(ctx context.Context, client netip.Addr) (*Export, error) {
@@ -121,7 +147,7 @@ func (s *Service) swap(ctx context.Context, client netip.Addr) (*Export, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &Export{Name: SwapName, Size: f.Size(), Disk: f, Close: f.Close}, nil
+	return &Export{Name: SwapName, Size: f.Size(), Disk: f, Close: f.Close, ID: SwapName}, nil
 }
 
 func (s *Service) list(ctx context.Context, _ netip.Addr) ([]string, error) {

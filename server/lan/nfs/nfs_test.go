@@ -22,6 +22,7 @@ import (
 
 	"github.com/inetboot/inetboot/internal/imagestest"
 	"github.com/inetboot/inetboot/server/lan/images"
+	"github.com/inetboot/inetboot/server/lan/lantest"
 	"github.com/inetboot/inetboot/server/lan/tcpserve"
 	"github.com/inetboot/inetboot/server/store/storetest"
 )
@@ -30,25 +31,7 @@ import (
 func start(t testing.TB, l *images.Library, port int, limits tcpserve.Limits) (s *Service, stop func()) {
 	t.Helper()
 	s = &Service{Host: "127.0.0.1", Port: port, Library: l, Logger: storetest.Silent(), Limits: limits}
-	if err := s.Open(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	ended := false
-	stop = func() {
-		if ended {
-			return
-		}
-		ended = true
-		cancel()
-		if err := errors.Join(<-done, s.Close()); err != nil {
-			t.Errorf("the service ended with %v", err)
-		}
-	}
-	t.Cleanup(stop)
-	return s, stop
+	return s, lantest.Run(t, s)
 }
 
 // client is an RPC client with one call at a time.

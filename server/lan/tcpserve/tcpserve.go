@@ -18,6 +18,9 @@ type Limits struct {
 	Networks  []netip.Prefix // that clients are on; none: all
 	Max       int            // connections at once; 0: 1024
 	PerClient int            // connections at once of one address; 0: 32
+	// Patient leaves connections open when the service ends: handle sees to
+	// their end, soon after that of its context.
+	Patient bool
 }
 
 // Allows tells whether a client's address is on one of the networks.
@@ -41,8 +44,8 @@ func Client(a net.Addr) netip.Addr {
 }
 
 // Serve calls handle, in a goroutine of its own, for each connection, until ctx
-// ends; then it closes all connections and waits for the goroutines. The
-// context of handle ends with ctx. Connections beyond the limits are closed at
+// ends; then it closes all connections, unless the limits say otherwise, and
+// waits for the goroutines. The context of handle ends with ctx. Connections beyond the limits are closed at
 // once. ln is closed.
 func Serve(ctx context.Context, ln net.Listener, l Limits, log *slog.Logger, handle func(context.Context, net.Conn)) error {
 	if l.Max == 0 {
@@ -59,6 +62,9 @@ func Serve(ctx context.Context, ln net.Listener, l Limits, log *slog.Logger, han
 	)
 	stop := context.AfterFunc(ctx, func() {
 		_ = ln.Close()
+		if l.Patient {
+			return
+		}
 		mu.Lock()
 		defer mu.Unlock()
 		for c := range open {

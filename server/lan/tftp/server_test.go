@@ -24,6 +24,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"github.com/inetboot/inetboot/internal/udpline"
+	"github.com/inetboot/inetboot/server/lan/lantest"
 )
 
 const text = "one\ntwo\r\nthree\rfour\n"
@@ -53,18 +54,7 @@ func start(t *testing.T, o Options) (*Server, netip.AddrPort) {
 		o.Addrs = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
 	}
 	s := New(o)
-	if err := s.Open(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := errors.Join(<-done, s.Close()); err != nil {
-			t.Error(err)
-		}
-	})
+	lantest.Run(t, s)
 	return s, s.Addrs()[0]
 }
 
@@ -536,28 +526,16 @@ func (f *failingFile) Read(p []byte) (int, error) {
 
 func TestEnd(t *testing.T) {
 	s := New(Options{FS: files(), Addrs: []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}})
-	if err := s.Open(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- s.Run(ctx) }()
+	stop := lantest.Run(t, s)
 	c := newClient(t, s.Addrs()[0])
 	c.send(rrq("big", "octet"))
 	if p := c.read(5 * time.Second); len(p) != 516 {
 		t.Fatalf("%d bytes", len(p))
 	}
-	cancel()
-	select {
-	case err := <-done:
-		if err != nil {
-			t.Error(err)
-		}
-	case <-time.After(5 * time.Second):
-		t.Fatal("Run does not end with its context")
-	}
-	if err := s.Close(); err != nil {
-		t.Error(err)
+	begin := time.Now()
+	stop()
+	if d := time.Since(begin); d > 5*time.Second {
+		t.Errorf("Run ends %v after its context", d)
 	}
 }
 
