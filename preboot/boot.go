@@ -150,7 +150,7 @@ func (s *session) loadFiles(files *download.Files, cmdline string) error {
 		defer initrd.Close()
 	}
 	s.say("command line: %s", cmdline)
-	err = boot.Load(kernel, initrd, cmdline)
+	err = s.kexec.load(kernel, initrd, cmdline)
 	if err == nil {
 		s.say("kernel and initrd are loaded (kexec_file_load)")
 		return nil
@@ -238,7 +238,7 @@ func (s *session) jump(ctx context.Context, id string) error {
 	s.con.Print("inetboot: leaving for " + id)
 	flush(s.con)
 	s.con.Close()
-	err := boot.Exec()
+	err := s.kexec.exec()
 	// The consoles are gone; the supervisor opens them anew and says this.
 	panic(fmt.Sprintf("%s was loaded but did not start: %v", id, err))
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/inetboot/inetboot/catalog/tuf"
 	"github.com/inetboot/inetboot/internal/mirror"
 	"github.com/inetboot/inetboot/internal/syslog"
+	"github.com/inetboot/inetboot/preboot/boot"
 	"github.com/inetboot/inetboot/preboot/cache"
 	"github.com/inetboot/inetboot/preboot/console"
 	"github.com/inetboot/inetboot/preboot/menu"
@@ -46,8 +47,9 @@ type session struct {
 	syslog *syslog.Sender
 	id     string                // of this boot
 	end    func(id string) error // restarts the machine or switches it off; returns only if that fails
-	idle   time.Duration         // how long a server may send nothing; 0: as mirror.Options has it
-	resume time.Duration         // how long a download that has begun waits for a server that is away; 0: resumePatience
+	kexec  kexecCalls
+	idle   time.Duration // how long a server may send nothing; 0: as mirror.Options has it
+	resume time.Duration // how long a download that has begun waits for a server that is away; 0: resumePatience
 	store  *store
 
 	cache  *cache.Search // nil: no cache is wanted
@@ -66,6 +68,13 @@ type session struct {
 
 	scripted   bool // the script has run
 	cacheShown bool // the menu knows what has become of the search for the cache
+}
+
+// kexecCalls are boot.Load and boot.Exec: where there is no kernel to leave for,
+// others can stand in.
+type kexecCalls struct {
+	load func(kernel, initrd *os.File, cmdline string) error
+	exec func() error
 }
 
 // store is an open store: what a menu can be shown from.
@@ -98,6 +107,7 @@ func runSession(ctx context.Context) error {
 	s := &session{con: console.New(), line: newTimeline(), id: fmt.Sprintf("%x", id)}
 	s.syslog = syslog.New(s.id)
 	s.end = func(id string) error { return endMachine(s.con, id) }
+	s.kexec = kexecCalls{boot.Load, boot.Exec}
 	defer s.syslog.Close()
 	s.line.mark("init")
 	s.con.Attach(ctx)

@@ -23,6 +23,7 @@ import (
 
 	"github.com/inetboot/inetboot/catalog/catalogtest"
 	"github.com/inetboot/inetboot/internal/syslog"
+	"github.com/inetboot/inetboot/preboot/boot"
 	"github.com/inetboot/inetboot/preboot/console"
 	"github.com/inetboot/inetboot/preboot/network"
 	"github.com/inetboot/inetboot/preboot/settings"
@@ -353,6 +354,7 @@ func startSession(t *testing.T, cmdline string, change ...func(*session)) (*sess
 	ended := make(chan string, 16)
 	s := &session{con: console.New(), line: newTimeline(), id: strings.Repeat("ab", 16), syslog: syslog.New("ab"), cmdline: cmdline}
 	s.end = func(id string) error { ended <- id; return errors.New("this machine cannot") }
+	s.kexec = kexecCalls{boot.Load, func() error { panic("nothing can have been loaded") }}
 	for _, c := range change {
 		c(s)
 	}
