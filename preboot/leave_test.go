@@ -4,18 +4,34 @@ import (
 	"bytes"
 	"fmt"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/inetboot/inetboot/catalog/catalogtest"
 )
 
-// What is loaded, and what state the machine is in when it leaves for that: no
+// connections tells over which connections files were asked for.
+type connections struct {
+	h  http.Handler
+	mu sync.Mutex
+	of map[string]string // by path, the client's address
+}
+
+func (c *connections) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c.mu.Lock()
+	c.of[r.URL.Path] = r.RemoteAddr
+	c.mu.Unlock()
+	c.h.ServeHTTP(w, r)
+}
+
+// What is loaded, over a connection that is there already, and what state the machine is in when it leaves for that: no
 // link is up any more, so that no card writes into the other kernel's memory.
 func TestSessionLeaves(t *testing.T) {
 	server := os.Getenv(inNamespace)
@@ -27,13 +43,14 @@ func TestSessionLeaves(t *testing.T) {
 		return
 	}
 	p := &publisher{key: firstKey, url: "http://10.77.0.1:8080", files: map[string][]byte{}, gets: map[string]int{}}
-	srv := httptest.NewUnstartedServer(p)
+	conns := &connections{h: p, of: map[string]string{}}
+	srv := httptest.NewUnstartedServer(conns)
 	srv.Listener.Close()
 	srv.Listener = listenIn(t, server, "10.77.0.1:8080")
 	srv.Start()
 	t.Cleanup(srv.Close)
 	kernel := []byte("a kernel")
-	p.publish(t, 2, time.Now().Add(time.Hour), kernel, []byte("an initrd"), -1)
+	where := p.publish(t, 2, time.Now().Add(time.Hour), kernel, []byte("an initrd"), -1)
 	up := func() (links []string) {
 		all, err := net.Interfaces()
 		if err != nil {
@@ -76,6 +93,12 @@ func TestSessionLeaves(t *testing.T) {
 	v.press(t, "\r")
 	if got, want := <-loaded, "image.option=1 entry.option=2 quiet inetboot.boot="+strings.Repeat("ab", 16); got != want {
 		t.Errorf("command line %q; want %q", got, want)
+	}
+	conns.mu.Lock()
+	kernels, initrds, manifests := conns.of["/"+where.kernel], conns.of["/"+where.initrd], conns.of["/"+where.manifest]
+	conns.mu.Unlock()
+	if manifests == "" || kernels != manifests && initrds != manifests {
+		t.Errorf("kernel and initrd came over %s and %s; want one of them over that of the manifest, %s", kernels, initrds, manifests)
 	}
 	if got := <-left; len(got) > 0 {
 		t.Errorf("links in use when the machine leaves: %v; want none", got)

@@ -243,6 +243,11 @@ func (b *Bed) Image(ctx context.Context, name, version string) (*Image, error) {
 
 // Catalog opens the catalog as it lies in the store's folder.
 func (b *Bed) Catalog(ctx context.Context) (*catalog.Catalog, error) {
+	return b.CatalogFrom(ctx, folder(b.Store()))
+}
+
+// CatalogFrom opens the catalog as src has it.
+func (b *Bed) CatalogFrom(ctx context.Context, src catalog.Source) (*catalog.Catalog, error) {
 	root, err := os.ReadFile(filepath.Join(b.Keys, "root.json"))
 	if err != nil {
 		return nil, fmt.Errorf("read the root: %w", err)
@@ -251,7 +256,7 @@ func (b *Bed) Catalog(ctx context.Context) (*catalog.Catalog, error) {
 	if err != nil {
 		return nil, err
 	}
-	return catalog.Open(ctx, folder(b.Store()), anchor, catalog.Options{})
+	return catalog.Open(ctx, src, anchor, catalog.Options{})
 }
 
 // Manifest returns the manifest of an image that is published for amd64, and

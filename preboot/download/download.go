@@ -70,8 +70,10 @@ func (s Sizes) Done() int64 { return s.Kernel + s.Initrd + s.Index }
 // Total returns how many there will be.
 func (s Sizes) Total() int64 { return s.KernelTotal + s.InitrdTotal + s.IndexTotal }
 
-// Fetch downloads what the image needs, all of it at the same time, and
-// compares every hash. done, unless nil, is told when "kernel", "initrd"
+// Fetch downloads what the image needs, nearly all of it at the same time, and
+// compares every hash. Indexes, which are small, begin once bytes of something
+// larger have come: so what is larger gets the connections that are there
+// already, over which bytes come a round trip earlier. done, unless nil, is told when "kernel", "initrd"
 // and "index NAME" are complete. The first failure ends the rest and is returned as *Error.
 // The initrds of more follow the image's own in the same file.
 func Fetch(ctx context.Context, src Source, img *catalog.Image, progress Progress, done func(string), more ...*catalog.Image) (_ *Files, err error) {
@@ -100,8 +102,11 @@ func Fetch(ctx context.Context, src Source, img *catalog.Image, progress Progres
 		}
 		total.IndexTotal += f.Index.Size
 	}
+	begun := make(chan struct{})
+	begin := sync.OnceFunc(func() { close(begun) })
 	report := func(to *atomic.Int64) func(int64) {
 		return func(n int64) {
+			begin()
 			to.Store(n)
 			if progress == nil {
 				return
@@ -134,6 +139,7 @@ func Fetch(ctx context.Context, src Source, img *catalog.Image, progress Progres
 	var wg sync.WaitGroup
 	get := func(what, path string, want digest.Blob, w io.WriterAt, n *atomic.Int64) {
 		wg.Go(func() {
+			defer begin()
 			if err := src.Download(ctx, path, want, w, report(n)); err != nil {
 				cancel(&Error{What: what, Err: err})
 			} else if done != nil {
@@ -164,6 +170,10 @@ func Fetch(ctx context.Context, src Source, img *catalog.Image, progress Progres
 		blob := m.Manifest().Initrd
 		get(fmt.Sprintf("initrd %d", i+2), storepath.File(blob.SHA256), blob, io.NewOffsetWriter(files.Initrd, at), &extra[i])
 		at += blob.Size
+	}
+	select {
+	case <-begun:
+	case <-ctx.Done():
 	}
 	for i, f := range man.Root.Files {
 		files.Indexes[i] = make([]byte, f.Index.Size)
