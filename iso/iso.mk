@@ -1,7 +1,7 @@
 # The boot media. Included by the Makefile at the top.
 
 ISO_DEPS := linux-source-6.1 gcc make bc bison flex libelf-dev libssl-dev rsync kmod cpio xz-utils \
-	grub-common grub-pc-bin pxelinux syslinux-common xorriso mtools zstd firmware-linux-free
+	grub-common grub-pc-bin pxelinux syslinux-common ipxe xorriso mtools zstd firmware-linux-free
 
 KERNEL_TARBALL ?=
 # Without inlining the program is 335 kB smaller on the medium; HTTP/2 costs 119 kB.
@@ -36,10 +36,17 @@ $(BUILD)/pxelinux.0: /usr/lib/PXELINUX/pxelinux.0
 	@mkdir -p $(BUILD); install -m 644 $< $@
 $(BUILD)/ldlinux.c32: /usr/lib/syslinux/modules/bios/ldlinux.c32
 	@mkdir -p $(BUILD); install -m 644 $< $@
+# For machines that boot without preboot: what shows pxelinux' menus, and iPXE for UEFI.
+$(BUILD)/menu.c32 $(BUILD)/libutil.c32: $(BUILD)/%.c32: /usr/lib/syslinux/modules/bios/%.c32
+	@mkdir -p $(BUILD); install -m 644 $< $@
+$(BUILD)/ipxe.efi: /usr/lib/ipxe/ipxe.efi
+	@mkdir -p $(BUILD); install -m 644 $< $@
+
+PXE_FILES := $(addprefix $(BUILD)/,pxelinux.0 ldlinux.c32 menu.c32 libutil.c32 ipxe.efi)
 
 .PHONY: iso
-iso: deps ## Build the boot media: build/inetboot.{iso,efi}, build/vmlinuz, build/initramfs.xz, build/pxelinux.0, build/ldlinux.c32
-	@$(MAKE) $(BUILD)/inetboot.iso $(BUILD)/inetboot.efi $(BUILD)/pxelinux.0 $(BUILD)/ldlinux.c32
+iso: deps ## Build the boot media: build/inetboot.{iso,efi}, build/vmlinuz, build/initramfs.xz, and what PXE needs beside them
+	@$(MAKE) $(BUILD)/inetboot.iso $(BUILD)/inetboot.efi $(PXE_FILES)
 
 $(BUILD)/coldplug: $(PREBOOT_SOURCES) go.mod go.sum
 	@mkdir -p $(BUILD); echo "build: $@"

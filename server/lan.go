@@ -139,7 +139,9 @@ func openLAN(ctx context.Context, o *options, p lanParts) (set *lanSet, err erro
 		return set, err
 	}
 	p.clients = set.clients
-	if set.media, err = openMedia(o, &p); err != nil {
+	set.media, err = openMedia(o, &p)
+	set.images = p.images
+	if err != nil {
 		return set, err
 	}
 	p.media = set.media

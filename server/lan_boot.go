@@ -53,6 +53,13 @@ func openMedia(o *options, p *lanParts) (*bootmedia.Files, error) {
 	b.Root = func() ([]byte, error) {
 		return p.store.Read(storepath.RoleMetadata(tuf.RoleRoot, 1), tuf.MaxRoot)
 	}
+	if p.clients != nil {
+		m, err := newMenus(o, p)
+		if err != nil {
+			return nil, err
+		}
+		b.Machines = m
+	}
 	if b.Dir == "" {
 		if b.Dir = findMedia(); b.Dir == "" {
 			p.log.Warn("no boot files are served: they are neither beside the program nor in "+mediaFolder, "needed", strings.Join(bootmedia.Needed(), " "), "option", "--media")
@@ -68,6 +75,9 @@ func openMedia(o *options, p *lanParts) (*bootmedia.Files, error) {
 	}
 	if !files.HasBIOS() {
 		p.log.Warn("the PXE of a BIOS gets no boot file: the folder lacks it", "folder", b.Dir, "needed", bootmedia.BIOS+" "+bootmedia.Module)
+	}
+	if !files.HasIPXE() {
+		p.log.Info("UEFI machines with boot = nfs or nbd get InetBoot's menu: the folder has no "+bootmedia.Loader, "folder", b.Dir)
 	}
 	p.log.Info("boot files", "folder", b.Dir, "url", p.url()+bootFolder)
 	return files, nil

@@ -53,7 +53,7 @@ func newDHCP(ctx context.Context, o *options, p *lanParts) (lan.Service, error) 
 		Directory: &directory{clients: p.clients, log: p.log},
 	}
 	if p.media != nil {
-		c.Files = bootfile.Files{Base: p.url() + bootFolder, BIOS: p.media.HasBIOS(), UEFI: true}
+		c.Files = bootfile.Files{Base: p.url() + bootFolder, BIOS: p.media.HasBIOS(), UEFI: true, IPXE: p.media.HasIPXE()}
 	}
 	switch d.mode {
 	case "off":
@@ -125,7 +125,7 @@ func (d *directory) Lookup(ctx context.Context, mac, uuid, name string) (dhcp.Ho
 	}
 	return dhcp.Host{
 		Known: s.Known, Denied: s.Boot == clients.Refuse, Address: s.Address, Name: s.Name,
-		Boot: bootfile.Settings{File: s.File, Local: s.Boot == clients.Local},
+		Boot: bootfile.Settings{File: s.File, Local: s.Boot == clients.Local, Root: s.Boot == clients.NFS || s.Boot == clients.NBD},
 	}, nil
 }
 

@@ -71,6 +71,18 @@ func NewRoot(t testing.TB) *Root {
 		check(os.Lchown(filepath.Join(dir, "etc/hostname"), 1234, 100_000))
 		check(os.Lchown(filepath.Join(dir, "bin"), 65534, 7))
 	}
+	return FromFolder(t, dir)
+}
+
+// FromFolder makes a root of what is in a folder.
+func FromFolder(t testing.TB, dir string) *Root {
+	t.Helper()
+	check := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	tree, err := opener.Open(t.Context(), dir, opener.Options{Options: source.Options{TempDir: t.TempDir()}})
 	check(err)
 	defer tree.Close()

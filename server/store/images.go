@@ -17,6 +17,11 @@ import (
 // Images is what the catalog lists: the manifests' names by their hashes.
 type Images map[digest.SHA256]string
 
+type shown struct {
+	file os.FileInfo // of the timestamp that menu is from
+	menu *catalog.Menu
+}
+
 type listed struct {
 	file   os.FileInfo // of the timestamp that images is from
 	images Images
@@ -59,6 +64,35 @@ func (d *Dir) Images() (Images, error) {
 	// call reads it.
 	d.listed.Store(&listed{file: info, images: images})
 	return images, nil
+}
+
+// Menu returns the menu of the present catalog, with publishers' menus in it;
+// nil if there is no catalog. The caller must not change the result.
+func (d *Dir) Menu(ctx context.Context) (*catalog.Menu, error) {
+	info, err := d.root.Stat(storepath.Timestamp)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the menu: %w", err)
+	}
+	if l := d.menu.Load(); l != nil && os.SameFile(l.file, info) && l.file.ModTime().Equal(info.ModTime()) && l.file.Size() == info.Size() {
+		return l.menu, nil
+	}
+	anchor, err := d.anchor()
+	if err != nil {
+		return nil, err
+	}
+	cat, err := catalog.Open(ctx, source{d: d}, anchor, catalog.Options{})
+	if err != nil {
+		return nil, err
+	}
+	m, err := cat.WholeMenu(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the menu: %w", err)
+	}
+	d.menu.Store(&shown{file: info, menu: m})
+	return m, nil
 }
 
 // Manifest reads the manifest with the given name and hash.

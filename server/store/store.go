@@ -53,6 +53,7 @@ type Dir struct {
 	online  publish.Signers
 	mark    mark
 	listed  atomic.Pointer[listed]
+	menu    atomic.Pointer[shown]
 }
 
 // Open opens the store in the folder, making it if need be. Unfinished uploads

@@ -14,6 +14,7 @@ const (
 	UEFI   = "inetboot.efi"       // for UEFI on x86-64, by TFTP or HTTP
 	ARM64  = "inetboot-arm64.efi" // for UEFI on arm64, by TFTP or HTTP
 	Script = "boot.ipxe"          // script for iPXE, by HTTP
+	Loader = "ipxe.efi"           // iPXE for UEFI on x86-64, which then asks for the script
 )
 
 // Kind is what kind of program asks.
@@ -182,6 +183,7 @@ func archOfClass(class string) []uint16 {
 type Settings struct {
 	File  string // instead of the boot file: a name, or a URL for firmware that takes one
 	Local bool   // boots from its own disk: no boot file
+	Root  bool   // boots without preboot, with its root on the network: UEFI needs iPXE for that
 }
 
 // Files says which boot files there are.
@@ -190,6 +192,7 @@ type Files struct {
 	BIOS  bool
 	UEFI  bool
 	ARM64 bool
+	IPXE  bool
 }
 
 // Choose returns the boot file: a name for TFTP where the kind is PXE, a URL
@@ -211,6 +214,8 @@ func Choose(k Kind, s Settings, f Files) string {
 	}
 	if name == "" {
 		switch {
+		case (k == PXEUEFI || k == HTTPUEFI) && s.Root && f.IPXE:
+			name = Loader
 		case k == PXEBIOS && f.BIOS:
 			name = BIOS
 		case (k == PXEUEFI || k == HTTPUEFI) && f.UEFI:

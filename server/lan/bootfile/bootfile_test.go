@@ -36,6 +36,8 @@ func TestClassify(t *testing.T) {
 
 func TestChoose(t *testing.T) {
 	all := Files{Base: "http://10.0.0.1/boot/", BIOS: true, UEFI: true, ARM64: true}
+	withIPXE := all
+	withIPXE.IPXE = true
 	for _, c := range []struct {
 		name string
 		kind Kind
@@ -55,6 +57,12 @@ func TestChoose(t *testing.T) {
 		{"URL", IPXE, Settings{File: "http://h/x.ipxe"}, all, "http://h/x.ipxe"},
 		{"URL for PXE", PXEBIOS, Settings{File: "http://h/x.ipxe"}, all, BIOS},
 		{"iPXE is not loaded by iPXE", IPXE, Settings{File: "undionly.kpxe"}, all, "http://10.0.0.1/boot/boot.ipxe"},
+		{"a root on the network, BIOS", PXEBIOS, Settings{Root: true}, withIPXE, BIOS},
+		{"a root on the network, UEFI", PXEUEFI, Settings{Root: true}, withIPXE, Loader},
+		{"a root on the network, UEFI HTTP", HTTPUEFI, Settings{Root: true}, withIPXE, "http://10.0.0.1/boot/ipxe.efi"},
+		{"a root on the network, iPXE", IPXE, Settings{Root: true}, withIPXE, "http://10.0.0.1/boot/boot.ipxe"},
+		{"a root on the network, without iPXE for UEFI", PXEUEFI, Settings{Root: true}, all, UEFI},
+		{"no root on the network", PXEUEFI, Settings{}, withIPXE, UEFI},
 		{"local disk", PXEBIOS, Settings{Local: true}, all, ""},
 	} {
 		if got := Choose(c.kind, c.s, c.f); got != c.want {

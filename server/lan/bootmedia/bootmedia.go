@@ -7,6 +7,7 @@ package bootmedia
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -31,16 +32,23 @@ const (
 	Module    = "ldlinux.c32" // and that reads
 	Script    = "boot.ipxe"
 	Pxelinux  = "pxelinux.cfg/default"
+	Loader    = "ipxe.efi" // iPXE for UEFI, for machines that boot without preboot
+	Menu      = "menu.c32" // shows pxelinux' menus, with
+	Library   = "libutil.c32"
+
+	// Machines are the configurations of pxelinux for the single machine, and
+	// Images the kernels and initramfs of images.
+	Machines = "pxelinux.cfg/01-"
+	Images   = "images/"
 )
 
-// cmdline is the kernel's command line, as on the media: both consoles show
+// Cmdline is the kernel's command line, as on the media: both consoles show
 // the menu.
-const cmdline = "console=ttyS0,115200 console=tty0"
+const Cmdline = "console=ttyS0,115200 console=tty0"
 
 // script is what iPXE runs. UEFI's kernel looks its initrds up by their names,
 // a BIOS's gets them one behind the other.
-const script = `#!ipxe
-kernel vmlinuz initrd=initramfs.xz initrd=site.cpio ` + cmdline + ` || goto failed
+const script = `kernel vmlinuz initrd=initramfs.xz initrd=site.cpio ` + Cmdline + ` || goto failed
 initrd initramfs.xz || goto failed
 initrd site.cpio || goto failed
 boot || goto failed
@@ -50,6 +58,11 @@ sleep 10
 exit 1
 `
 
+// ask makes iPXE ask for the script of this very machine first.
+const ask = "chain --replace --autofree boot.ipxe?mac=${netX/mac:hexhyp}&uuid=${uuid} ||\n"
+
+const shebang = "#!ipxe\n"
+
 // pxelinuxConfig is what pxelinux reads. Unlike GRUB's, its TFTP goes to the
 // server that named it, also if that is not the one that gave the address.
 const pxelinuxConfig = `DEFAULT inetboot
@@ -57,7 +70,7 @@ PROMPT 0
 LABEL inetboot
   KERNEL vmlinuz
   INITRD initramfs.xz,site.cpio
-  APPEND ` + cmdline + `
+  APPEND ` + Cmdline + `
 `
 
 // Options of the files. All have to be given.
@@ -67,6 +80,20 @@ type Options struct {
 	// Root returns the root metadata that trust in the catalog begins with, and
 	// fs.ErrNotExist as long as there is none.
 	Root func() ([]byte, error)
+
+	// Machines has what is not the same for all machines; nil: nothing is.
+	Machines MachineFiles
+}
+
+// MachineFiles are files for the single machine.
+type MachineFiles interface {
+	// Pxelinux returns the configuration for a machine, nil if it gets that of
+	// all. modules tells whether there are menu.c32 and libutil.c32.
+	Pxelinux(ctx context.Context, mac string, modules bool) ([]byte, error)
+	// IPXE returns the script for a machine, likewise.
+	IPXE(ctx context.Context, mac, uuid string) ([]byte, error)
+	// Image returns a file below Images. Errors wrap fs.ErrNotExist if there is none.
+	Image(ctx context.Context, name string) (io.ReaderAt, int64, error)
 }
 
 // Files is the files, as the TFTP and the HTTP service show them. It has no
@@ -94,7 +121,7 @@ var _ fs.FS = (*Files)(nil)
 // pxelinux with HTTP, for whoever puts it there.
 func plain(name string) bool {
 	switch name {
-	case Kernel, Initramfs, BIOS, Module, "lpxelinux.0":
+	case Kernel, Initramfs, BIOS, Module, Loader, Menu, Library, "lpxelinux.0":
 		return true
 	}
 	return false
@@ -122,8 +149,13 @@ func Open(o Options) (*Files, error) {
 }
 
 // HasBIOS tells whether the PXE of a BIOS can boot from the folder.
-func (f *Files) HasBIOS() bool {
-	for _, name := range []string{BIOS, Module} {
+func (f *Files) HasBIOS() bool { return f.has(BIOS, Module) }
+
+// HasIPXE tells whether there is an iPXE for UEFI.
+func (f *Files) HasIPXE() bool { return f.has(Loader) }
+
+func (f *Files) has(names ...string) bool {
+	for _, name := range names {
 		if fi, err := f.dir.Stat(name); err != nil || !fi.Mode().IsRegular() {
 			return false
 		}
@@ -149,13 +181,58 @@ func (f *Files) Open(name string) (fs.File, error) {
 		}
 		return newFile(name, a, at), nil
 	case name == Script:
-		return newFile(name, []byte(script), time.Time{}), nil
+		text := shebang + script
+		if f.o.Machines != nil {
+			text = shebang + ask + script
+		}
+		return newFile(name, []byte(text), time.Time{}), nil
 	case name == Pxelinux:
 		return newFile(name, []byte(pxelinuxConfig), time.Time{}), nil
 	case plain(name):
 		return f.dir.Open(name)
+	case f.o.Machines != nil && (strings.HasPrefix(name, Machines) || strings.HasPrefix(name, Images)):
+		file, err := f.machineFile(name)
+		if err != nil {
+			return fail(err)
+		}
+		return file, nil
 	}
 	return fail(fs.ErrNotExist)
+}
+
+// patience is how long what is made for a machine may take.
+const patience = 20 * time.Second
+
+// machineFile opens a file that is for one machine, or of an image.
+func (f *Files) machineFile(name string) (fs.File, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if mac, ok := strings.CutPrefix(name, Machines); ok {
+		data, err := f.o.Machines.Pxelinux(ctx, mac, f.has(Menu, Library))
+		if err == nil && data == nil {
+			err = fs.ErrNotExist // pxelinux goes on to the configuration of all
+		}
+		if err != nil {
+			return nil, err
+		}
+		return newFile(name, data, time.Time{}), nil
+	}
+	r, size, err := f.o.Machines.Image(ctx, strings.TrimPrefix(name, Images))
+	if err != nil {
+		return nil, err
+	}
+	return &file{SectionReader: io.NewSectionReader(r, 0, size), name: name}, nil
+}
+
+// machineScript returns the script for one machine.
+func (f *Files) machineScript(ctx context.Context, mac, uuid string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	data, err := f.o.Machines.IPXE(ctx, mac, uuid)
+	if err == nil && data == nil {
+		data = []byte(shebang + script)
+	}
+	return data, err
 }
 
 // archive returns the site archive, and when its contents changed.

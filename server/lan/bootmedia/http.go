@@ -1,7 +1,9 @@
 package bootmedia
 
 import (
+	"bytes"
 	"net/http"
+	"time"
 )
 
 // Handler serves the files below the path prefix, which ends in a slash.
@@ -16,6 +18,15 @@ func (f *Files) Handler(prefix string) http.Handler {
 		w.Header().Set("Content-Type", Type(r.URL.Path))
 		// They change when the server's medium or the catalog's root does.
 		w.Header().Set("Cache-Control", "no-cache")
+		if q := r.URL.Query(); r.URL.Path == Script && q.Has("mac") && f.o.Machines != nil {
+			data, err := f.machineScript(r.Context(), q.Get("mac"), q.Get("uuid"))
+			if err != nil {
+				http.Error(w, "the menu of this machine could not be made; the server's log says why", http.StatusInternalServerError)
+				return
+			}
+			http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
+			return
+		}
 		files.ServeHTTP(w, r)
 	}))
 }

@@ -75,6 +75,8 @@ type Name struct {
 	Created             time.Time
 	Manifest            digest.SHA256
 	Kind                string // of the root, such as erofs; "": it has none
+	Release             string // of the image's kernel
+	Cmdline             string // of the image's kernel
 }
 
 // String returns the name of the image's exports.
@@ -126,7 +128,7 @@ func (l *Library) List(ctx context.Context) ([]Name, error) {
 			if err != nil {
 				return nil, fmt.Errorf("the image %s: %w", target, err)
 			}
-			n = Name{Name: m.Name, Version: m.Version, Arch: m.Arch, Created: m.Created, Manifest: sum, Kind: m.Root.Type}
+			n = Name{Name: m.Name, Version: m.Version, Arch: m.Arch, Created: m.Created, Manifest: sum, Kind: m.Root.Type, Release: m.Kernel.Release, Cmdline: m.Cmdline}
 			l.names[sum] = n
 		}
 		if n.Kind != "" {
@@ -242,7 +244,7 @@ func (l *Library) Open(ctx context.Context, sum digest.SHA256) (*Image, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the image %s: %w", target, err)
 	}
-	img := &Image{Name: Name{Name: m.Name, Version: m.Version, Arch: m.Arch, Created: m.Created, Manifest: sum, Kind: m.Root.Type}}
+	img := &Image{Name: Name{Name: m.Name, Version: m.Version, Arch: m.Arch, Created: m.Created, Manifest: sum, Kind: m.Root.Type, Release: m.Kernel.Release, Cmdline: m.Cmdline}}
 	for _, x := range indexes {
 		img.files = append(img.files, l.blocks.Open(x))
 	}

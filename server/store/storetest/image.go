@@ -140,6 +140,18 @@ func (p *Publisher) add(t testing.TB, name, version, kind string, created time.T
 	return img
 }
 
+// Menu publishes a menu.
+func (p *Publisher) Menu(t testing.TB, m *catalog.Menu) {
+	t.Helper()
+	data, err := m.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.put(t, storepath.Target(catalog.MenuName, digest.Of(data)), data)
+	p.targets[catalog.MenuName] = data
+	p.publish(t)
+}
+
 // Remove takes an image out of the catalog.
 func (p *Publisher) Remove(t testing.TB, img *Image) {
 	t.Helper()
