@@ -57,6 +57,7 @@ type Server struct {
 	log      *slog.Logger
 
 	listeners []*listener
+	quick     chan struct{} // as many as there are quickSockets
 
 	refused atomic.Int64 // requests for which there was no room, not yet logged
 	logged  atomic.Int64 // when that was logged, as Unix time
@@ -75,7 +76,7 @@ func New(o Options) *Server {
 	o.Sessions = cmp.Or(o.Sessions, 512)
 	o.HostSessions = cmp.Or(o.HostSessions, 64)
 	o.Patience = cmp.Or(o.Patience, 30*time.Second)
-	s := &Server{o: o, sessions: newSessions(o.Sessions, o.HostSessions), log: o.Log}
+	s := &Server{o: o, sessions: newSessions(o.Sessions, o.HostSessions), quick: make(chan struct{}, maxQuick), log: o.Log}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -275,7 +276,7 @@ func (s *Server) busy(peer netip.AddrPort, v verdict) {
 // serve answers one request; problem is what is wrong with it.
 func (s *Server) serve(ctx context.Context, local netip.Addr, peer netip.AddrPort, session *session, r *request, problem error) {
 	log := s.log.With("client", peer.Addr().String())
-	conn, err := dial(local, peer)
+	conn, err := s.dial(local, peer)
 	if err != nil {
 		log.Warn("tftp", "error", err)
 		return
@@ -331,7 +332,23 @@ func (s *Server) serve(ctx context.Context, local netip.Addr, peer netip.AddrPor
 }
 
 // dial opens a transfer's own socket.
-func dial(local netip.Addr, peer netip.AddrPort) (*net.UDPConn, error) {
+func (s *Server) dial(local netip.Addr, peer netip.AddrPort) (socket, error) {
+	if peer.Addr().Is4() && (!local.IsValid() || local.Is4()) {
+		select {
+		case s.quick <- struct{}{}:
+			conn, err := dialQuick(local, peer, func() { <-s.quick })
+			if err == nil {
+				return conn, nil
+			}
+			return nil, fmt.Errorf("open a port for a transfer: %w", err)
+		default:
+		}
+	}
+	return dial(local, peer)
+}
+
+// dial opens a socket of the runtime's poller, which costs no thread.
+func dial(local netip.Addr, peer netip.AddrPort) (socket, error) {
 	var from *net.UDPAddr
 	if local.IsValid() && !local.IsUnspecified() {
 		from = net.UDPAddrFromAddrPort(netip.AddrPortFrom(local, 0))

@@ -440,6 +440,27 @@ func TestFlood(t *testing.T) {
 	}
 }
 
+// Transfers for which there is no thread wait in the runtime's poller, and do
+// the same. All places are free when their transfers have ended.
+func TestWithoutThreads(t *testing.T) {
+	s, addr := start(t, Options{FS: files()})
+	for range 2 {
+		for _, window := range []string{"1", "8"} {
+			got, err := newClient(t, addr).get("big", "octet", "blksize", "1428", "windowsize", window)
+			if err != nil || !bytes.Equal(got, files()["big"].Data) {
+				t.Errorf("windowsize %s: %d bytes, %v; want %d", window, len(got), err, len(files()["big"].Data))
+			}
+		}
+		waitIdle(t, s)
+		if n := len(s.quick); n > 0 && n < maxQuick {
+			t.Errorf("%d places are taken; want none", n)
+		}
+		for len(s.quick) < maxQuick {
+			s.quick <- struct{}{}
+		}
+	}
+}
+
 // One client gets no more than its share.
 func TestShare(t *testing.T) {
 	s, addr := start(t, Options{FS: files(), Sessions: 64, HostSessions: 8})

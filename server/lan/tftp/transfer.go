@@ -1,13 +1,13 @@
 package tftp
 
 import (
+	"bufio"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"os"
 	"time"
 )
@@ -23,6 +23,9 @@ const (
 	knocks = 5
 )
 
+// readAhead is how many bytes of a file are read at once, if blocks are smaller.
+const readAhead = 32 << 10
+
 // errSilent is wrapped when the client has said nothing for too long.
 var errSilent = errors.New("the client is silent")
 
@@ -34,7 +37,7 @@ var errSilent = errors.New("the client is silent")
 // (RFC 7440 section 4).
 type transfer struct {
 	terms
-	conn     net.Conn // connected to the client
+	conn     socket
 	file     io.Reader
 	patience time.Duration // how long a client may be silent
 	answered func()        // called at the client's first answer
@@ -58,6 +61,15 @@ type transfer struct {
 	total       int64 // bytes of the file that were acknowledged
 }
 
+// socket is a UDP socket that is connected to a client.
+type socket interface {
+	io.ReadWriteCloser
+	// SetReadDeadline says until when Read waits; it may wait longer by what
+	// passes between that call and Read. A time in the past ends waiting for
+	// good.
+	SetReadDeadline(time.Time) error
+}
+
 // run sends the file. It has come to its end when the last block has been
 // acknowledged.
 func (t *transfer) run(ctx context.Context) error {
@@ -75,6 +87,7 @@ func (t *transfer) run(ctx context.Context) error {
 			return err
 		}
 	}
+	t.file = bufio.NewReaderSize(t.file, readAhead)
 	places := 2 * t.window
 	t.ring = make([]byte, places*(4+t.block))
 	t.sizes = make([]int, places)
