@@ -96,10 +96,10 @@ func reason(err error) string {
 	return strings.Join(parts, "; ")
 }
 
-// switched says that another mirror is used, and why.
-func switched(from, to string, why error) string {
+// failing says what a mirror does.
+func failing(url string, why error) string {
 	what := strings.TrimPrefix(judged(why), mirror.ErrUnavailable.Error()+": ")
-	return console.Printable(fmt.Sprintf("%s (%s): going on with %s", what, from, to))
+	return console.Printable(fmt.Sprintf("%s (%s)", what, url))
 }
 
 // judged returns what the judge of some bytes said about them, if that is why

@@ -181,6 +181,7 @@ func TestSessionOnBadServers(t *testing.T) {
 	srv.CloseClientConnections()
 	srv.Close()
 	v.expect(t, "kernel 50 %, initrd 100 %")
+	v.expect(t, "connection refused", ": waiting for it")
 	time.Sleep(3 * time.Second) // longer than what a few attempts take
 	srv = serve()
 	v.expect(t, "failed: kernel: the kernel cannot be loaded") // so it is there, and right

@@ -275,7 +275,8 @@ func (s *session) newClient(urls []string, c *network.Config, proxy string) (*mi
 	}
 	return mirror.New(urls, mirror.Options{
 		Proxy: proxy, CA: s.set.CA, Roots: publicRoots, Nameservers: servers, Idle: s.idle, Resume: cmp.Or(s.resume, resumePatience),
-		Switched: func(from, to string, why error) { s.report(switched(from, to, why)) },
+		Switched: func(from, to string, why error) { s.report(failing(from, why) + ": going on with " + to) },
+		Waiting:  func(url string, why error) { s.report(failing(url, why) + ": waiting for it") },
 	})
 }
 

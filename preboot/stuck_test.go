@@ -133,6 +133,9 @@ func TestSessionOnStuckServers(t *testing.T) {
 			if !said(s, "failed: kernel: ", f.why, "(http://10.77.0.1:8080)") {
 				t.Errorf("no line says that the kernel failed at 10.77.0.1:8080 and why, %q", f.why)
 			}
+			if f.name == "stalls" && !said(s, "the server does not answer (http://10.77.0.1:8080): waiting for it") {
+				t.Error("no line says that the machine waits for the server")
+			}
 			p.set(where.kernel, f.wrap, false)
 			p.mu.Lock()
 			p.bad = goodPort

@@ -35,9 +35,14 @@ func (c *Client) Download(ctx context.Context, path string, want digest.Blob, w 
 			cancel(local.err)
 		}
 		if d.done > before {
-			d.last = time.Now()
+			d.last, d.told = time.Now(), false
 		}
-		return d.done > before || d.waits(err), err
+		waits := d.waits(err)
+		if waits && !d.told && c.waiting != nil && c.alone(a.peer) {
+			d.told = true
+			c.waiting(a.peer.url, err)
+		}
+		return d.done > before || waits, err
 	})
 }
 
@@ -51,6 +56,7 @@ type download struct {
 	source   *peer // the one mirror that all bytes so far are from; nil if several
 	progress func(int64)
 	last     time.Time // when bytes came last
+	told     bool      // that it waits
 	buf      [128 << 10]byte
 }
 

@@ -117,6 +117,13 @@ func (c *Client) other(p *peer) *peer {
 	return nil
 }
 
+// alone tells whether there is no mirror but p that can be relied on.
+func (c *Client) alone(p *peer) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.other(p) == nil
+}
+
 // begin notes that a starts now. It returns false if its mirror has gone to
 // rest meanwhile and another one can be asked.
 func (c *Client) begin(a *attempt, cancel context.CancelCauseFunc) bool {

@@ -60,6 +60,11 @@ type Options struct {
 	// and why. It does not call the Client.
 	Switched func(from, to string, why error)
 
+	// Waiting, unless nil, is told that a Download that has begun waits for a
+	// mirror, as there is no other, and why: once until bytes come again. It does
+	// not call the Client.
+	Waiting func(url string, why error)
+
 	// Clock says whether certificates are valid; nil: time.Now.
 	Clock func() time.Time
 
@@ -106,6 +111,7 @@ type Client struct {
 	remeasure time.Duration
 	log       *slog.Logger
 	switched  func(from, to string, why error)
+	waiting   func(url string, why error)
 	ctx       context.Context // ends with Close
 	stop      context.CancelFunc
 	wg        sync.WaitGroup
@@ -143,7 +149,7 @@ func New(urls []string, o Options) (*Client, error) {
 	spare := max(1, o.Connections/4)
 	c := &Client{
 		slots: make(chan struct{}, o.Connections), spare: make(chan struct{}, spare),
-		idle: o.Idle, attempts: o.Attempts, resume: o.Resume, remeasure: o.Remeasure, log: o.Logger, switched: o.Switched,
+		idle: o.Idle, attempts: o.Attempts, resume: o.Resume, remeasure: o.Remeasure, log: o.Logger, switched: o.Switched, waiting: o.Waiting,
 		hedges: hedgeStart, measured: time.Now(), due: o.Remeasure,
 	}
 	for _, u := range urls {
