@@ -179,7 +179,7 @@ func (s *session) machineEntry() (id string, missing string) {
 		}
 	}
 	switch {
-	case a.Entry == "" && a.Image == "":
+	case a.Entry == "" && a.Image == "", a.SetupOnly:
 		return "", ""
 	case a.Entry == "":
 		return "", "no entry of the menu starts the image " + a.Image

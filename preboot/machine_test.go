@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"crypto/ed25519"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -30,6 +32,7 @@ type settingsServer struct {
 
 	mu     sync.Mutex
 	answer func(w http.ResponseWriter, r clientsettings.Request)
+	posts  []string
 	last   []byte // what was answered last
 }
 
@@ -57,6 +60,17 @@ func (s *settingsServer) use(f func(w http.ResponseWriter, r clientsettings.Requ
 func (s *settingsServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if r.Method == http.MethodPost && r.URL.Path == "/"+clientsettings.UnknownPath {
+		data, err := io.ReadAll(r.Body)
+		a, err2 := clientsettings.ParseAnnouncement(data)
+		if err != nil || err2 != nil {
+			s.t.Errorf("announced is %q: %v, %v", data, err, err2)
+			return
+		}
+		s.posts = append(s.posts, a.MAC+" "+a.Name)
+		w.WriteHeader(http.StatusAccepted)
+		return
+	}
 	q := r.URL.Query()
 	req := clientsettings.Request{MAC: q.Get("mac"), UUID: q.Get("uuid"), Host: q.Get("host"), Nonce: q.Get("nonce")}
 	if r.URL.Path != "/"+clientsettings.Path || req.Check() != nil {
@@ -188,6 +202,42 @@ func TestSessionWithSettings(t *testing.T) {
 	if lines := strings.Join(s2.con.Lines(), "\n"); !strings.Contains(lines, "starting deep") {
 		t.Errorf("the entry of the settings was not started:\n%s", lines)
 	}
+	// A machine that is not known, and is made known.
+	set.tell(settingsKey(1), func(a *clientsettings.Answer) { a.Known, a.SetupOnly, a.Entry = false, true, "setup" })
+	s4, v4, _ := startSession(t, cmdline+" inetboot.entry=tiny-1 inetboot.timeout=0")
+	v4.expect(t, "InetBoot: this machine is not known", "http://10.77.0.1:8081 does not know this machine", "inetboot: menu ready", " >  1  Make this machine known")
+	mac := s4.machine.answer.MAC
+	if text := v4.text(); strings.Contains(text, "Tiny") || !strings.Contains(text, mac) {
+		t.Errorf("the menu of a machine that is not known:\n%s", text)
+	}
+	v4.press(t, "\t")
+	v4.expect(t, "InetBoot: this machine", "Network settings")
+	if text := v4.text(); strings.Contains(text, "URL") {
+		t.Errorf("the tools of a machine that is not known:\n%s", text)
+	}
+	v4.press(t, "\x1b")
+	v4.expect(t, " >  1  Make this machine known")
+	v4.press(t, "\r")
+	v4.expect(t, "make this machine known", "Tell the server")
+	v4.press(t, "p c"+keyDown+"\r")
+	v4.expect(t, "want small letters, digits and dashes")
+	v4.press(t, keyClear+"PC-7"+keyDown+"\r")
+	v4.expect(t, "this machine is announced to http://10.77.0.1:8081 as pc-7")
+	set.mu.Lock()
+	if len(set.posts) != 1 || set.posts[0] != mac+" pc-7" {
+		t.Errorf("announced is %q; want %s pc-7", set.posts, mac)
+	}
+	set.mu.Unlock()
+	set.tell(settingsKey(1), kiosk)
+	v4.press(t, ctrlR)
+	v4.expect(t, "Test menu", " >  1  Tiny Linux 1")
+	// Its service's image starts by itself if the settings say so.
+	set.tell(settingsKey(1), func(a *clientsettings.Answer) { a.Known, a.SetupOnly, a.Image, a.Timeout = false, true, "tiny", &zero })
+	s5, v5, _ := startSession(t, cmdline)
+	v5.expect(t, "this could not be started", "failed: kernel")
+	if lines := strings.Join(s5.con.Lines(), "\n"); !strings.Contains(lines, "starting tiny-1") {
+		t.Errorf("the image for setting up was not started:\n%s", lines)
+	}
 	// What the settings name is not in the menu.
 	set.tell(settingsKey(1), func(a *clientsettings.Answer) { kiosk(a); a.Image = "tiny/2" })
 	_, v3, _ := startSession(t, cmdline)
@@ -216,6 +266,24 @@ func TestMachineEntry(t *testing.T) {
 		s := &session{store: &store{menu: m}, machine: machine{answer: &clientsettings.Answer{Entry: tt.entry, Image: tt.image}}}
 		if id, missing := s.machineEntry(); id != tt.want || missing != tt.missing {
 			t.Errorf("entry %q, image %q, default %q: %q, %q; want %q, %q", tt.entry, tt.image, tt.standard, id, missing, tt.want, tt.missing)
+		}
+	}
+}
+
+// Entries for setting up are the one with that id, with what is below it, and
+// those with the image of the settings.
+func TestSetupEntries(t *testing.T) {
+	image := func(id, name string) catalog.Entry {
+		return catalog.Entry{ID: id, Title: id, Image: catalog.ManifestName(name, "1", runtime.GOARCH)}
+	}
+	list := []catalog.Entry{image("debian", "debian"), {ID: "tools", Title: "Tools", Entries: []catalog.Entry{image("memory", "memtest"), {ID: "setup", Title: "Set up", Entries: []catalog.Entry{image("disk", "partition")}}}}, image("flash", "flash")}
+	for image, want := range map[string]string{"": "setup", "flash/1": "setup flash", "memtest": "memory setup", "none": "setup"} {
+		var got []string
+		for _, e := range setupEntries(list, image) {
+			got = append(got, e.ID)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("with the image %q: %v; want %s", image, got, want)
 		}
 	}
 }

@@ -58,6 +58,9 @@ func (s *session) serve(ctx context.Context) {
 			default:
 				m = show(at(selected), s.readAgain(ctx))
 			}
+		case ev.Picked != nil && ev.Picked.ID == announceID:
+			text := s.announce(ctx)
+			m = show(at(announceID), text)
 		case ev.Picked != nil:
 			id := ev.Picked.ID
 			text := s.attempt(ctx, ev.Timed, func(ctx context.Context) error { return s.start(ctx, s.store.menu.Find(id)) })
@@ -181,6 +184,9 @@ func at(id string) standing { return standing{id, -1} }
 // defaults returns the entry that boots unattended. Where none does, the menu
 // stands on the one that was started last.
 func (s *session) defaults() standing {
+	if s.onlySetup() {
+		return s.setupDefaults()
+	}
 	d := standing{s.store.menu.Default, s.store.menu.Timeout}
 	if id, _ := s.machineEntry(); id != "" {
 		d.id = id
@@ -209,10 +215,17 @@ func (s *session) newMenu(ctx context.Context, d standing) *menu.Model {
 	if s.store.offline != "" {
 		title += " (offline)"
 	}
-	if s.store.menu.Find(d.id) == nil && d.id != s.set.Entry {
+	text := ""
+	switch {
+	case s.onlySetup():
+		title, text = "InetBoot: this machine is not known", s.setupText()
+		if d.id != announceID && s.store.menu.Find(d.id) == nil {
+			d = at(announceID)
+		}
+	case s.store.menu.Find(d.id) == nil && d.id != s.set.Entry:
 		d.id = "" // gone since
 	}
-	return menu.New(menu.Options{Title: title, Items: s.items(ctx), Heads: factHeads(), Default: d.id, Timeout: d.seconds, Reload: true, More: "network, mirror, log"})
+	return menu.New(menu.Options{Title: title, Text: text, Items: s.items(ctx), Heads: factHeads(), Default: d.id, Timeout: d.seconds, Reload: true, More: "network, mirror, log"})
 }
 
 // items returns the menu's items, with what is known about the cache by now.
@@ -224,7 +237,11 @@ func (s *session) items(ctx context.Context) []menu.Item {
 		default:
 		}
 	}
-	return items(s.store.menu.Entries, known{arch: runtime.GOARCH, complete: s.completeImages(ctx), offline: s.store.offline != "", facts: s.store.facts.get})
+	list := items(s.entries(), known{arch: runtime.GOARCH, complete: s.completeImages(ctx), offline: s.store.offline != "", facts: s.store.facts.get})
+	if s.onlySetup() {
+		list = append([]menu.Item{announceItem()}, list...)
+	}
+	return list
 }
 
 // notOffline is why an entry cannot be started without a network.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/inetboot/inetboot/preboot/boot"
@@ -201,7 +202,11 @@ func (s *session) more(ctx context.Context, id string) (next, string) {
 	if e := s.store.menu.Find(id); e != nil && e.Image != "" {
 		edit = e.Title
 	}
-	ev := s.ask(ctx, menu.Options{Title: "InetBoot: this machine", Items: s.toolItems(edit), Timeout: -1, Back: true})
+	tools := s.toolItems(edit)
+	if s.onlySetup() {
+		tools = slices.DeleteFunc(tools, func(it menu.Item) bool { return it.ID == urlID })
+	}
+	ev := s.ask(ctx, menu.Options{Title: "InetBoot: this machine", Items: tools, Timeout: -1, Back: true})
 	if ev.Picked == nil {
 		return stay, ""
 	}

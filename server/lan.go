@@ -54,7 +54,7 @@ func (o *lanOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&o.iface, "lan", "", "interface of a LAN to serve machines on that boot by PXE or UEFI HTTP; without it there are no services but HTTP")
 	f.StringVar(&o.user, "user", "", "user to run as after the start, if started by root (default with --lan "+lanUser+", else root stays)")
-	f.StringVar(&o.unknown, "unknown", string(clients.BootUnknown), "machines that are not known: yes (they boot like others), no (no answer)")
+	f.StringVar(&o.unknown, "unknown", string(clients.BootUnknown), "machines that are not known: yes (they boot like others), setup (they are shown what sets them up, and can be announced), no (no answer)")
 	o.dhcp.flags(cmd)
 	o.roots.flags(cmd)
 	o.logs.flags(cmd)

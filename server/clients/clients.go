@@ -38,14 +38,13 @@ const (
 	RefuseUnknown Policy = "no"    // no answer
 )
 
-// ParsePolicy reads a policy that an administrator can choose; SetupUnknown is
-// none as long as machines do not read their entry from the server.
+// ParsePolicy reads a policy.
 func ParsePolicy(s string) (Policy, error) {
 	switch p := Policy(s); p {
-	case BootUnknown, RefuseUnknown:
+	case BootUnknown, SetupUnknown, RefuseUnknown:
 		return p, nil
 	}
-	return "", fmt.Errorf("machines that are not known: %q: want yes or no", s)
+	return "", fmt.Errorf("machines that are not known: %q: want yes, setup or no", s)
 }
 
 // SetupEntry is the entry of the menu for machines that are not known.
