@@ -270,7 +270,9 @@ func (b *bed) start(t *testing.T, s *site.Site, c vmtest.Config) *vmtest.VM {
 		t.Fatal(err)
 	}
 	c.Kernel = b.kernelPath
-	c.Append = strings.TrimSpace("console=tty0 console=ttyS0,115200 " + c.Append)
+	if !strings.HasPrefix(c.Append, "console=") {
+		c.Append = strings.TrimSpace("console=tty0 console=ttyS0,115200 " + c.Append)
+	}
 	if c.NICs == nil {
 		c.NICs = []vmtest.NIC{{}}
 	}
@@ -409,13 +411,24 @@ func screenshot(t *testing.T, vm *vmtest.VM, name string) {
 	}
 }
 
-// Both consoles show the menu and take keys.
+// Both consoles say what is wrong with a network card that the medium does not
+// know, show the menu once a USB adapter is plugged in, and take keys.
 func TestTwoConsoles(t *testing.T) {
 	b := newBed(t, 30)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Duration(patience)*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Duration(patience)*time.Second)
 	defer cancel()
-	vm := b.start(t, b.site(), vmtest.Config{Name: "consoles", VGA: true, NICs: []vmtest.NIC{{}}})
+	vm := b.start(t, b.site(), vmtest.Config{Name: "consoles", VGA: true, NICs: []vmtest.NIC{{Model: "tulip"}}, Args: []string{"-netdev", "user,id=late"}})
 	screen := func(want string) { t.Helper(); onScreen(t, vm, want) }
+	vm.ExpectT(t, patience, `no network card that InetBoot's kernel knows; network hardware without a driver: PCI 1011:0019; the large boot medium \(inetboot-full\.iso\) has more drivers\n`)
+	vm.ExpectT(t, patience, `> +1  Try again`)
+	screen(" >  1  Try again")
+	screen("PCI 1011:0019; the large") // where lines are broken
+	screen("boot medium (inetboot-full.iso) has more drivers")
+	screenshot(t, vm, "no-driver")
+	if _, err := vm.Monitor(ctx, "device_add", map[string]any{"driver": "usb-net", "id": "adapter", "bus": "usb.0", "netdev": "late", "mac": "52:54:00:12:34:77"}); err != nil {
+		t.Fatal(err)
+	}
+	vm.SendT(t, "\r")
 	vm.ExpectT(t, patience, `inetboot: menu ready\n`)
 	screen(" >  1  Tiny Linux 1")
 	screen("Any key stops the clock")
