@@ -1,5 +1,5 @@
 // Package nbd exports disks over NBD: fixed newstyle negotiation, structured
-// replies, several connections for one disk. It holds a few hundred KiB for
+// replies, several connections for one disk. It holds about 1 MiB for
 // each connection that is busy, whatever the client asks for.
 //
 // A client that stops reading its answers is cut off, as is one that does not
@@ -103,7 +103,7 @@ type Server struct {
 const (
 	negotiation = 30 * time.Second // time for all of it
 	stalled     = 60 * time.Second // time to take a piece of an answer
-	piece       = 128 << 10        // bytes that are read at once, unless the client forbids it
+	piece       = 256 << 10        // bytes that are read at once, unless the client forbids it: what most ask for
 	workers     = 4                // requests of one connection under way at once
 	maxWhole    = 2 << 20          // bytes of a read that must not come in pieces
 )
