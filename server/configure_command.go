@@ -45,9 +45,12 @@ once; the old one is kept as FILE~. If the check fails nothing is changed, and i
 new file it gets the old one again. Give the same options as to the server itself.`,
 		Example: `  server configure isc --lan eth0 --dhcp-range 10.0.0.100-10.0.0.199 --dhcp-option router=10.0.0.254
   server configure dnsmasq --lan eth0 --dry-run
-  server configure kea --lan eth0 --dhcp-range 10.0.0.100-10.0.0.199,clients=known --json`,
+  server configure kea --lan eth0 --dhcp-range 10.0.0.100-10.0.0.199,clients=known --json
+  server configure nftables --lan eth0 --nfs --allow 22/tcp
+  server configure systemd --lan eth0 --nfs --firewall /etc/inetboot/nftables.conf`,
 	}
-	cmd.AddCommand(c.dhcpCommand(configure.ISC, "ISC dhcpd"), c.dhcpCommand(configure.Dnsmasq, "dnsmasq"), c.dhcpCommand(configure.Kea, "Kea"))
+	cmd.AddCommand(c.dhcpCommand(configure.ISC, "ISC dhcpd"), c.dhcpCommand(configure.Dnsmasq, "dnsmasq"), c.dhcpCommand(configure.Kea, "Kea"),
+		c.nftablesCommand(), c.systemdCommand())
 	return cmd
 }
 

@@ -58,14 +58,17 @@ func (i *Install) Prepare(ctx context.Context, text string) (*Result, error) {
 // old one kept as FILE~, renamed, reloaded. A file that says the same already is
 // left alone.
 func (i *Install) Run(ctx context.Context, text string) (*Result, error) {
-	r, stat, err := i.prepare(ctx, text, func(r *Result, aside string, stat os.FileInfo) error { return i.replace(r, aside, stat) })
+	r, _, err := i.prepare(ctx, text, func(r *Result, aside string, stat os.FileInfo) error { return i.replace(r, aside, stat) })
 	if err != nil || !r.Changed || i.Reload == nil {
 		return r, err
 	}
 	rctx, cancel := context.WithTimeout(ctx, reloadTime)
 	defer cancel()
 	if err := i.Reload(rctx); err != nil {
-		return r, errors.Join(fmt.Errorf("%w: %w", ErrReload, err), i.restore(ctx, r, stat))
+		if uerr := i.Undo(ctx, r); uerr != nil {
+			return r, errors.Join(fmt.Errorf("%w: %w", ErrReload, err), uerr)
+		}
+		return r, fmt.Errorf("%w: %w; the old %s is there again and loaded", ErrReload, err, r.File)
 	}
 	r.Reloaded = true
 	return r, nil
@@ -128,7 +131,7 @@ func readOld(path string) ([]byte, os.FileInfo, error) {
 // writeAside writes a file in the same folder, so on the same file system and
 // where the program may read, with mode and owner of the one that it is to replace.
 func writeAside(dir *os.File, path string, text []byte, mode os.FileMode, like os.FileInfo) (name string, err error) {
-	f, err := os.CreateTemp(dir.Name(), "."+filepath.Base(path)+".new-")
+	f, err := os.CreateTemp(dir.Name(), ".new-*."+filepath.Base(path))
 	if err != nil {
 		return "", fmt.Errorf("write %s: %w", path, err)
 	}
@@ -204,19 +207,26 @@ func (i *Install) replace(r *Result, aside string, stat os.FileInfo) error {
 	return dir.Sync()
 }
 
-// restore puts the old file back, or takes the new one away if there was none,
-// and has the program read that.
-func (i *Install) restore(ctx context.Context, r *Result, stat os.FileInfo) error {
+// Undo puts the old file back that a Run replaced, or takes the new one away if
+// there was none, and has the program read that.
+func (i *Install) Undo(ctx context.Context, r *Result) error {
+	if !r.Changed {
+		return nil
+	}
 	dir, err := os.Open(filepath.Dir(r.File))
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	if stat == nil {
+	if r.Backup == "" {
 		err = os.Remove(r.File)
 	} else {
 		var aside string
-		if aside, err = writeAside(dir, r.File, []byte(r.Old), 0, stat); err == nil {
+		var stat os.FileInfo
+		if stat, err = os.Stat(r.File); err == nil {
+			aside, err = writeAside(dir, r.File, []byte(r.Old), 0, stat)
+		}
+		if err == nil {
 			err = os.Rename(aside, r.File)
 		}
 	}
@@ -224,12 +234,15 @@ func (i *Install) restore(ctx context.Context, r *Result, stat os.FileInfo) erro
 		return fmt.Errorf("restore %s: %w", r.File, err)
 	}
 	r.Changed = false
+	if i.Reload == nil {
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), reloadTime)
 	defer cancel()
 	if err := i.Reload(ctx); err != nil {
 		return fmt.Errorf("the old %s is there again, but it could not be reloaded either: %w", r.File, err)
 	}
-	return fmt.Errorf("the old %s is there again and loaded", r.File)
+	return nil
 }
 
 // CheckCommand is how a format's own program checks a file.

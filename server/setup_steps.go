@@ -1,0 +1,289 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/inetboot/inetboot/server/lan"
+	"github.com/inetboot/inetboot/server/lan/bootmedia"
+	"github.com/inetboot/inetboot/server/lan/configure"
+	"github.com/inetboot/inetboot/server/setup"
+)
+
+func (c *setupCommand) userName() string { return cmp.Or(c.o.lan.user, lanUser) }
+
+func (c *setupCommand) tokenFile() string {
+	if c.o.tokenFile != "" {
+		return c.o.tokenFile
+	}
+	data, err := dataFolder(c.o)
+	if err != nil {
+		return ""
+	}
+	return setup.TokenIn(data)
+}
+
+// steps are what there may be to do, in its order.
+func (c *setupCommand) steps(ctx context.Context) (steps []setup.Step, warnings []string, err error) {
+	if err := c.portsFree(); err != nil {
+		return nil, nil, err
+	}
+	steps = append(steps, c.userStep(), c.dataStep())
+	dir := cmp.Or(c.o.lan.boot.media, findMedia())
+	if dir == "" {
+		warnings = append(warnings, "no boot files: they are neither beside the program nor in "+mediaFolder+", so machines cannot boot from this server yet; needed are "+strings.Join(bootmedia.Needed(), " "))
+	} else if !mediaHas(dir, bootmedia.Needed()...) {
+		return nil, nil, fmt.Errorf("--media %s: needed are %s", dir, strings.Join(bootmedia.Needed(), ", "))
+	}
+	u := unitOptions{program: c.program}
+	if !c.noFirewall {
+		if found("nft") {
+			step, err := c.firewallStep(ctx)
+			if err != nil {
+				return nil, nil, err
+			}
+			steps = append(steps, step)
+			u.firewall = configure.NftablesFile
+		} else {
+			warnings = append(warnings, "no firewall rules: nft is not on this machine")
+		}
+	}
+	if c.dhcpServer != "" {
+		step, more, err := c.dhcpStep(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		steps, warnings = append(steps, step), append(warnings, more...)
+	}
+	text, err := u.text(c.o, c.answers)
+	if err != nil {
+		return nil, nil, err
+	}
+	if !found("systemd-analyze") {
+		return steps, append(warnings, "no service: systemd is not on this machine; start the server yourself"), nil
+	}
+	in := &configure.Install{File: configure.UnitFile, Mode: 0o644, Check: configure.UnitCheck}
+	if booted() {
+		in.Reload = whereThere(configure.UnitFile, unitReload, "systemctl stop inetboot.service; systemctl disable -q inetboot.service; systemctl daemon-reload")
+	} else {
+		warnings = append(warnings, "systemd does not run here, so the service is not started")
+	}
+	return append(steps, installStep("the service", "write "+configure.UnitFile+", enable and start it", in, text)), warnings, nil
+}
+
+// booted tells whether systemd runs this machine (sd_booted(3)).
+func booted() bool {
+	_, err := os.Stat("/run/systemd/system")
+	return err == nil
+}
+
+// whereThere makes a reload that depends on whether the file is there: it is not
+// when its making is undone.
+func whereThere(file, there, gone string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+			return configure.Shell(gone)(ctx)
+		}
+		return configure.Shell(there)(ctx)
+	}
+}
+
+// installStep replaces a file.
+func installStep(name, what string, in *configure.Install, text string) setup.Step {
+	var done *configure.Result
+	return setup.Step{
+		Name: name,
+		Plan: func(ctx context.Context) (string, error) {
+			// The folder may be one that this step makes.
+			if _, err := os.Stat(filepath.Dir(in.File)); errors.Is(err, fs.ErrNotExist) {
+				return what, nil
+			}
+			r, err := in.Prepare(ctx, text)
+			if err != nil || !r.Changed {
+				return "", err
+			}
+			return what, nil
+		},
+		Do: func(ctx context.Context) (err error) {
+			if err := os.MkdirAll(filepath.Dir(in.File), 0o755); err != nil {
+				return err
+			}
+			done, err = in.Run(ctx, text)
+			return err
+		},
+		Undo: func(ctx context.Context) error { return in.Undo(ctx, done) },
+	}
+}
+
+// portsFree checks that nobody else has the ports.
+func (c *setupCommand) portsFree() error {
+	ports, err := configuredPorts(c.o)
+	if err != nil {
+		return err
+	}
+	self := "server"
+	if exe, err := os.Executable(); err == nil {
+		self = filepath.Base(exe)
+	}
+	if c.program != "" {
+		self = filepath.Base(c.program)
+	}
+	var errs []error
+	for _, p := range ports {
+		// The name of a process has 15 bytes.
+		if by := lan.Holder(p.Proto, p.Port); by != "" && !strings.HasPrefix(by, self[:min(15, len(self))]+" (") {
+			errs = append(errs, fmt.Errorf("%s has port %v, which %s needs: end it, or choose another port or leave that service out", by, p, p.What))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c *setupCommand) userStep() setup.Step {
+	name := c.userName()
+	do := func(program string, args ...string) func(context.Context) error {
+		return func(ctx context.Context) error {
+			if out, err := exec.CommandContext(ctx, program, append(args, name)...).CombinedOutput(); err != nil {
+				return fmt.Errorf("%s: %w: %s", program, err, strings.TrimSpace(string(out)))
+			}
+			return nil
+		}
+	}
+	return setup.Step{
+		Name: "the user",
+		Plan: func(context.Context) (string, error) {
+			var unknown user.UnknownUserError
+			_, err := user.Lookup(name)
+			if errors.As(err, &unknown) {
+				return "make the user " + name, nil
+			}
+			return "", err
+		},
+		Do:   do("useradd", "--system", "--user-group", "--no-create-home", "--home-dir", "/nonexistent", "--shell", "/usr/sbin/nologin"),
+		Undo: do("userdel"),
+	}
+}
+
+// dataStep makes the data folder with the token and the server's keys, and gives
+// it to the user.
+func (c *setupCommand) dataStep() setup.Step {
+	data, derr := dataFolder(c.o)
+	var made []string // paths that were not there before
+	whole := []string{"store", "token", "online.key", filepath.Base(setup.SettingsKeyIn(""))}
+	return setup.Step{
+		Name: "the data folder",
+		Plan: func(context.Context) (string, error) {
+			if derr != nil {
+				return "", derr
+			}
+			for _, n := range whole {
+				if n == "token" && c.o.tokenFile != "" {
+					continue
+				}
+				if _, err := os.Stat(filepath.Join(data, n)); errors.Is(err, fs.ErrNotExist) {
+					return "make the data folder " + data + " with its keys and token, for " + c.userName(), nil
+				} else if err != nil {
+					return "", err
+				}
+			}
+			uid, _, err := owner(data)
+			if u, uerr := user.Lookup(c.userName()); uerr != nil || u.Uid != strconv.Itoa(uid) {
+				return "give the data folder " + data + " to " + c.userName(), err
+			}
+			return "", err
+		},
+		Do: func(context.Context) error {
+			for _, p := range append([]string{data}, joined(data, append(slices.Clone(whole), "tmp", "boots"))...) {
+				if _, err := os.Lstat(p); errors.Is(err, fs.ErrNotExist) {
+					made = append(made, p)
+				}
+			}
+			passphrase, err := setup.ReadPassphrase(c.o.passphraseFile)
+			if err != nil {
+				return err
+			}
+			f, err := setup.Open(data, setup.Source{File: c.o.tokenFile}, passphrase)
+			if err == nil {
+				err = f.Close()
+			}
+			if err == nil {
+				var u *lan.User
+				if u, err = lan.FindUser(c.userName()); err == nil {
+					err = lan.Own(data, u)
+				}
+			}
+			if err != nil {
+				return errors.Join(err, removeAll(made))
+			}
+			return nil
+		},
+		Undo: func(context.Context) error { return removeAll(made) },
+	}
+}
+
+func joined(dir string, names []string) []string {
+	out := make([]string, 0, len(names))
+	for _, n := range names {
+		out = append(out, filepath.Join(dir, n))
+	}
+	return out
+}
+
+func removeAll(paths []string) error {
+	var errs []error
+	for _, p := range paths {
+		errs = append(errs, os.RemoveAll(p))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *setupCommand) firewallStep(ctx context.Context) (setup.Step, error) {
+	allow := c.allow
+	if !c.answers.Changed("allow") && listens(ctx, 22) {
+		allow = []string{"22/tcp"}
+	}
+	text, err := nftablesText(c.o, allow, nil)
+	if err != nil {
+		return setup.Step{}, err
+	}
+	in := &configure.Install{
+		File: configure.NftablesFile, Mode: 0o644, Check: configure.NftablesCheck,
+		Reload: whereThere(configure.NftablesFile, "nft -f "+configure.NftablesFile, "nft delete table inet inetboot"),
+	}
+	return installStep("firewall rules", "write "+configure.NftablesFile+" and load these firewall rules", in, text), nil
+}
+
+func (c *setupCommand) dhcpStep(ctx context.Context) (setup.Step, []string, error) {
+	format := configure.Format(c.dhcpServer)
+	cc := &configureCommand{o: c.o, out: c.out}
+	site, warnings, err := cc.site(ctx, "")
+	if err != nil {
+		return setup.Step{}, nil, err
+	}
+	tmpl, err := configure.OpenTemplate(format, "", nil)
+	if err != nil {
+		return setup.Step{}, nil, err
+	}
+	conf, err := configure.Render(tmpl, *site)
+	if err != nil {
+		return setup.Step{}, nil, err
+	}
+	in := &configure.Install{File: cmp.Or(c.dhcpFile, configure.DefaultFile(format)), Mode: 0o644, Check: configure.CheckCommand(format)}
+	what := "write " + in.File
+	if command := configure.ReloadCommand(ctx, format); command != "" {
+		in.Reload = configure.Shell(command)
+		what += "; " + command
+	} else {
+		warnings = append(warnings, "no unit of "+c.dhcpServer+" runs, so nothing reads "+in.File+" yet")
+	}
+	return installStep("the DHCP server", what, in, conf.Text), append(warnings, conf.Warnings...), nil
+}
