@@ -14,6 +14,7 @@ import (
 
 	"github.com/inetboot/inetboot/imagetool/source/decompress"
 	"github.com/inetboot/inetboot/imagetool/source/lru"
+	"github.com/inetboot/inetboot/imagetool/source/pieces"
 )
 
 // The reasons for which an image is not read. Errors wrap them.
@@ -135,26 +136,15 @@ func (m *Image) offset(i int) int64 {
 func (m *Image) Size() int64 { return m.size }
 
 // ReadAt implements io.ReaderAt for the disk.
-func (m *Image) ReadAt(p []byte, off int64) (n int, err error) {
-	if off < 0 {
-		return 0, errors.New("negative offset")
-	}
-	if off >= m.size {
-		return 0, io.EOF
-	}
-	if int64(len(p)) > m.size-off {
-		p, err = p[:m.size-off], io.EOF
-	}
-	for n < len(p) {
-		at := off + int64(n)
-		i, skip := at/m.blockSize, at%m.blockSize
+func (m *Image) ReadAt(p []byte, off int64) (int, error) {
+	return pieces.ReadAt(p, off, m.size, m.blockSize, func(part []byte, i, skip int64) error {
 		data, err := m.block(int(i))
 		if err != nil {
-			return n, fmt.Errorf("block %d: %w", i, err)
+			return fmt.Errorf("block %d: %w", i, err)
 		}
-		n += copy(p[n:], data[skip:])
-	}
-	return n, err
+		copy(part, data[skip:])
+		return nil
+	})
 }
 
 // block returns the plain bytes of a block.

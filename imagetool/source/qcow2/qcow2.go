@@ -19,6 +19,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/inetboot/inetboot/imagetool/source/lru"
+	"github.com/inetboot/inetboot/imagetool/source/pieces"
 )
 
 // The reasons for which an image is not read. Errors wrap them.
@@ -155,28 +156,8 @@ func backing(r io.ReaderAt, at uint64, n uint32) string {
 func (m *Image) Size() int64 { return m.size }
 
 // ReadAt implements io.ReaderAt for the disk.
-func (m *Image) ReadAt(p []byte, off int64) (n int, err error) {
-	if off < 0 {
-		return 0, errors.New("negative offset")
-	}
-	if off >= m.size {
-		return 0, io.EOF
-	}
-	if int64(len(p)) > m.size-off {
-		p, err = p[:m.size-off], io.EOF
-	}
-	cluster := int64(1) << m.clusterBits
-	for n < len(p) {
-		at := off + int64(n)
-		skip := at & (cluster - 1)
-		part := p[n:]
-		part = part[:min(int64(len(part)), cluster-skip)]
-		if err := m.read(part, at>>m.clusterBits, skip); err != nil {
-			return n, err
-		}
-		n += len(part)
-	}
-	return n, err
+func (m *Image) ReadAt(p []byte, off int64) (int, error) {
+	return pieces.ReadAt(p, off, m.size, 1<<m.clusterBits, m.read)
 }
 
 // Masks of table entries.
