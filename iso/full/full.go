@@ -102,7 +102,13 @@ func download(ctx context.Context, cache string, log io.Writer) (string, error) 
 	if !ok {
 		return "", errors.New("ask which kernel is Debian's newest: linux-image-amd64 needs no package linux-image-…: name a package")
 	}
-	uris, err := output(ctx, cache, "apt-get", "download", "--print-uris", name)
+	// Where the file is already, apt-get has nothing to say about it.
+	dir, err := os.MkdirTemp(cache, "package-*")
+	if err != nil {
+		return "", fmt.Errorf("download %s: %w", name, err)
+	}
+	defer os.RemoveAll(dir)
+	uris, err := output(ctx, dir, "apt-get", "download", "--print-uris", name)
 	if err != nil {
 		return "", fmt.Errorf("ask where %s is: %w", name, err)
 	}
@@ -116,11 +122,6 @@ func download(ctx context.Context, cache string, log io.Writer) (string, error) 
 		return file, nil
 	}
 	fmt.Fprintf(log, "full: downloading %s\n", name)
-	dir, err := os.MkdirTemp(cache, "package-*")
-	if err != nil {
-		return "", fmt.Errorf("download %s: %w", name, err)
-	}
-	defer os.RemoveAll(dir)
 	// apt-get checks the package against its signed lists.
 	if _, err := output(ctx, dir, "apt-get", "-q", "download", name); err != nil {
 		return "", fmt.Errorf("download %s: %w", name, err)
