@@ -30,8 +30,9 @@ import (
 const MaxSize = 5 * 1024 * 1024
 
 // Cmdline is the kernel command line of the media: both consoles show the
-// menu, and preboot passes them on to the target.
-const Cmdline = "console=ttyS0,115200 console=tty0"
+// menu, and preboot passes them on to the target. One processor is enough for
+// preboot, and waking the others takes longer than what they would do.
+const Cmdline = "console=ttyS0,115200 console=tty0 nr_cpus=1"
 
 // ErrTooLarge is wrapped when the medium would weigh more than MaxSize.
 var ErrTooLarge = errors.New("the boot medium is too large")

@@ -221,6 +221,12 @@ func (s *Settings) readCommandLine(cmdline string) error {
 			s.Pass = append(s.Pass, o) // for the target's init
 		case "BOOT_IMAGE", "initrd", "rdinit":
 			// These are about preboot's own start.
+		case "nr_cpus":
+			// So is one processor, which the medium says. Who says something else
+			// means the target.
+			if value != "1" {
+				s.Pass = append(s.Pass, o)
+			}
 		default:
 			if rest, ours := strings.CutPrefix(name, "inetboot."); ours {
 				// inetboot.boot is the marker of a boot that led here. What

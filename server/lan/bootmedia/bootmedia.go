@@ -43,8 +43,8 @@ const (
 )
 
 // Cmdline is the kernel's command line, as on the media: both consoles show
-// the menu.
-const Cmdline = "console=ttyS0,115200 console=tty0"
+// the menu; one processor is enough for it.
+const Cmdline = "console=ttyS0,115200 console=tty0 nr_cpus=1"
 
 // script is what iPXE runs. UEFI's kernel looks its initrds up by their names,
 // a BIOS's gets them one behind the other.
