@@ -7,7 +7,6 @@ import (
 	"slices"
 
 	"github.com/inetboot/inetboot/internal/nicdriver"
-	"github.com/inetboot/inetboot/preboot/menu"
 	"github.com/inetboot/inetboot/preboot/system"
 )
 
@@ -15,13 +14,7 @@ import (
 // network.
 var errDriver = errors.New("the image's kernel has no driver for this machine's network adapter")
 
-// Answers to the question of confirmDriver, and how many seconds somebody has
-// to give one.
-const (
-	startID      = "start"
-	driverPause  = 60
-	driverAdvice = "it will not reach its store, unless the cache has all of it; use another adapter, or an image with a kernel that has the driver"
-)
+const driverAdvice = "it will not reach its store, unless the cache has all of it; use another adapter, or an image with a kernel that has the driver"
 
 // confirmDriver asks before an image is started whose kernel lacks the driver
 // of the link that this machine is connected over. It returns an error that
@@ -37,19 +30,5 @@ func (s *session) confirmDriver(ctx context.Context, p *plan) error {
 		return nil
 	}
 	text := fmt.Sprintf("kernel %s of %s %s has no driver %s, which %s needs: %s", man.Kernel.Release, man.Name, man.Version, driver, c.Device, driverAdvice)
-	s.say("%s", text)
-	ev := s.ask(ctx, menu.Options{
-		Title: "InetBoot: no driver for the network", Text: text,
-		Items: []menu.Item{
-			{ID: backID, Title: "Back to the menu"},
-			{ID: startID, Title: "Start it all the same"},
-		}, Default: backID, Timeout: driverPause, Back: true,
-	})
-	if ev.Picked != nil && ev.Picked.ID == startID {
-		return nil
-	}
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return fmt.Errorf("%w: %s", errDriver, driver)
+	return s.allTheSame(ctx, "no driver for the network", text, fmt.Errorf("%w: %s", errDriver, driver))
 }

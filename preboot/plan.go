@@ -139,7 +139,7 @@ func (s *session) execute(ctx context.Context, p *plan) error {
 	if err := s.confirmDriver(ctx, p); err != nil {
 		return part("driver", err)
 	}
-	if err := checkMemory(p.img, p.more...); err != nil {
+	if err := s.confirmMemory(ctx, p); err != nil {
 		return part("memory", err)
 	}
 	cmdline, err := boot.CommandLine(p.img, p.line, s.id)
@@ -164,14 +164,4 @@ func (s *session) execute(ctx context.Context, p *plan) error {
 		return err
 	}
 	return s.jump(ctx, p.id)
-}
-
-// checkMemory returns an error that wraps download.ErrMemory if this machine
-// has too little memory for an image.
-func checkMemory(img *catalog.Image, more ...*catalog.Image) error {
-	mem, err := download.ReadMemory("/proc/iomem", "/proc/meminfo")
-	if err != nil {
-		return err
-	}
-	return mem.Check(img, more...)
 }

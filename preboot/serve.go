@@ -113,7 +113,8 @@ func (s *session) attempt(ctx context.Context, timed bool, try func(context.Cont
 
 // isCancelled tells whether a person knows why something ended.
 func isCancelled(err error) bool {
-	return errors.Is(err, errCancelled) || errors.Is(err, errDriver) || errors.Is(err, errGone)
+	var d *declinedError
+	return errors.Is(err, errCancelled) || errors.As(err, &d) || errors.Is(err, errGone)
 }
 
 // errGone is returned for an entry that the newest menu does not have.

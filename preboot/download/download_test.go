@@ -287,6 +287,9 @@ func TestMemoryCheck(t *testing.T) {
 		{"too little free", Memory{Physical: 1 << 30, Available: 30 << 20}, "not enough memory: starting debian 12 takes 41 MB (kernel and initrd of 9 MB, up to 3 times), 30 MB are free: 11 MB are missing"},
 	} {
 		err := tt.m.Check(img)
+		if short := tt.m.Compare(img); short != nil {
+			err = short
+		}
 		if got := ""; err != nil {
 			got = err.Error()
 			if got != tt.want || !errors.Is(err, ErrMemory) {

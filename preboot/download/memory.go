@@ -47,13 +47,21 @@ func (m Memory) Check(img *catalog.Image, more ...*catalog.Image) error {
 	for _, f := range man.Root.Files {
 		size += f.Index.Size
 	}
-	if need := man.Needs.Memory; m.Physical > 0 && m.Physical+m.Physical/tolerance < need {
-		return fmt.Errorf("%w: %s %s needs a machine with %s, this one has %s: %s are missing",
-			ErrMemory, man.Name, man.Version, megabytes(need), megabytes(m.Physical), megabytes(need-m.Physical))
-	}
 	if need := copies*size + reserve; m.Available > 0 && m.Available < need {
 		return fmt.Errorf("%w: starting %s %s takes %s (kernel and initrd of %s, up to %d times), %s are free: %s are missing",
-			ErrMemory, man.Name, man.Version, megabytes(need), megabytes(size), copies, megabytes(m.Available), megabytes(need-m.Available))
+			ErrMemory, man.Name, man.Version, megabytes(need), megabytes(size), copies, wholeMegabytes(m.Available), megabytes(need-m.Available))
+	}
+	return nil
+}
+
+// Compare returns an error that wraps ErrMemory and says how much is missing if
+// the image's publisher says that it needs more than m, which may be an
+// estimate.
+func (m Memory) Compare(img *catalog.Image) error {
+	man := img.Manifest()
+	if need := man.Needs.Memory; m.Physical > 0 && m.Physical+m.Physical/tolerance < need {
+		return fmt.Errorf("%w: %s %s needs a machine with %s, this one has %s: %s are missing",
+			ErrMemory, man.Name, man.Version, megabytes(need), wholeMegabytes(m.Physical), megabytes(need-m.Physical))
 	}
 	return nil
 }
@@ -110,4 +118,9 @@ func parseMemInfo(r io.Reader) int64 {
 	return 0
 }
 
+// What is needed and what is missing are rounded up, what there is down, so that
+// they add up.
+
 func megabytes(n int64) string { return fmt.Sprintf("%d MB", (n+1<<20-1)>>20) }
+
+func wholeMegabytes(n int64) string { return fmt.Sprintf("%d MB", n>>20) }

@@ -16,7 +16,14 @@ func main() {
 		os.MkdirAll(at, 0o755)
 		syscall.Mount(m, at, m, 0, "")
 	}
-	out, err := os.OpenFile("/dev/console", os.O_RDWR, 0)
+	cmdline, _ := os.ReadFile("/proc/cmdline")
+	console := "/dev/console"
+	for _, o := range strings.Fields(string(cmdline)) {
+		if v, ok := strings.CutPrefix(o, "target.console="); ok {
+			console = v
+		}
+	}
+	out, err := os.OpenFile(console, os.O_RDWR, 0)
 	if err != nil {
 		panic(err)
 	}
