@@ -128,11 +128,11 @@ func rivalDHCP(t *testing.T, lan *vmtest.LAN) {
 
 // serveLAN starts `server --lan` on the LAN, as an unprivileged user, with the
 // data of the bed.
-func serveLAN(t *testing.T, lan *vmtest.LAN, bed *testbed.Bed) {
+func serveLAN(t *testing.T, lan *vmtest.LAN, bed *testbed.Bed, more ...string) {
 	t.Helper()
 	build := buildDir(t)
-	run(t, lan.Command(t.Context(), filepath.Join(build, "server"), "--data", bed.Data, "--listen", ":8080", "--log-format", "json",
-		"--lan", "br0", "--user", "nobody", "--media", build), `"addr`)
+	run(t, lan.Command(t.Context(), filepath.Join(build, "server"), append([]string{"--data", bed.Data, "--listen", ":8080", "--log-format", "json",
+		"--lan", "br0", "--user", "nobody", "--media", build}, more...)...), `"addr`)
 }
 
 // run starts a program and waits until it says something. What it says is

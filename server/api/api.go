@@ -69,7 +69,7 @@ func New(o Options) http.Handler {
 	if o.Patience == 0 {
 		o.Patience = Patience
 	}
-	a := &api{store: o.Store, boots: o.Boots, token: sha256.Sum256([]byte(o.Token)), online: o.Online, machines: o.Machines, settings: o.Settings, log: o.Log, now: o.Now, patience: o.Patience, metrics: newMetrics()}
+	a := &api{store: o.Store, boots: o.Boots, token: sha256.Sum256([]byte(o.Token)), online: o.Online, machines: o.Machines, asking: rate{times: 16}, settings: o.Settings, log: o.Log, now: o.Now, patience: o.Patience, metrics: newMetrics()}
 	a.metrics.registry.MustRegister(o.Boots.Collectors()...)
 	e := echo.New()
 	e.HideBanner, e.HidePort = true, true

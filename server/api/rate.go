@@ -21,6 +21,8 @@ const (
 // rate limits requests by address and in all. It remembers a bounded number
 // of addresses. The zero value is ready to use.
 type rate struct {
+	times int // how many times as many requests from all addresses are taken; 0: once
+
 	mu    sync.Mutex
 	all   bucket
 	known map[string]*bucket
@@ -46,7 +48,8 @@ func (b *bucket) drain(now time.Time, perSecond float64) {
 func (r *rate) begin(address string, now time.Time) (end func(), ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.all.drain(now, refillAll)
+	times := float64(max(r.times, 1))
+	r.all.drain(now, refillAll*times)
 	b := r.known[address]
 	if b == nil {
 		if len(r.known) >= addresses && !r.sweep(now) {
@@ -59,7 +62,7 @@ func (r *rate) begin(address string, now time.Time) (end func(), ok bool) {
 		r.known[address] = b
 	}
 	b.drain(now, refill)
-	if b.used+1 > perAddress || b.active >= atOnceEach || r.all.used+1 > overall || r.all.active >= atOnce {
+	if b.used+1 > perAddress || b.active >= atOnceEach || r.all.used+1 > overall*times || r.all.active >= atOnce {
 		return nil, false
 	}
 	b.used++
