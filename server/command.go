@@ -97,6 +97,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	cmd.AddCommand(newClientsCommand(&o, os.Stdin, stdout))
 	cmd.AddCommand(newConfigureCommand(&o, stdout))
 	cmd.AddCommand(newSetupCommand(&o, os.Stdin, stdout))
+	cmd.AddCommand(newDoctorCommand(&o, stdout))
 	cmd.SetArgs(args)
 	cmd.SetOut(stdout)
 	cmd.SetErr(stderr)

@@ -94,6 +94,7 @@ func (n *network) scan(ns string) []string {
 // The rules open the ports that the server has, as seen from another machine,
 // and close what somebody else listens at.
 func TestConfigureNftables(t *testing.T) {
+	t.Parallel()
 	n := newNetwork(t, "nft")
 	server, client := n.plug("server", "10.0.0.1/24"), n.plug("client", "10.0.0.2/24")
 	n.run("ip", "netns", "exec", server, "sh", "-c", "echo 0 >/proc/sys/net/ipv4/icmp_ratelimit")
@@ -180,6 +181,7 @@ ExecStart=/bin/sh -xc 'curl -sf http://10.0.0.1:8080/healthz; curl -s tftp://10.
 // Under a real systemd, the unit starts the server as another user than root, in
 // a sandbox in which all that is configured works.
 func TestConfigureSystemd(t *testing.T) {
+	t.Parallel()
 	for _, p := range []string{"unshare", "systemd-analyze", "/lib/systemd/systemd", "curl", "showmount", "nbdinfo", "logger", "nft", "ip"} {
 		if _, err := exec.LookPath(p); err != nil {
 			t.Skip(err)

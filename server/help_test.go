@@ -8,7 +8,7 @@ import (
 )
 
 func TestHelpAndCompletion(t *testing.T) {
-	for _, args := range [][]string{{"--help"}, {"token", "--help"}, {"version", "--help"}, {"logs", "--help"}, {"configure", "--help"}, {"configure", "isc", "--help"}, {"configure", "nftables", "--help"}, {"configure", "systemd", "--help"}, {"setup", "--help"}} {
+	for _, args := range [][]string{{"--help"}, {"token", "--help"}, {"version", "--help"}, {"logs", "--help"}, {"configure", "--help"}, {"configure", "isc", "--help"}, {"configure", "nftables", "--help"}, {"configure", "systemd", "--help"}, {"setup", "--help"}, {"doctor", "--help"}} {
 		var out bytes.Buffer
 		if err := run(t.Context(), args, &out, &out); err != nil {
 			t.Fatal(err)

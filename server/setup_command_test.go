@@ -94,6 +94,7 @@ func (m *machine) sh(script string) string {
 // Setting up makes all that there is to make, a second run nothing, another one
 // what differs, and one that fails takes back what it did.
 func TestSetup(t *testing.T) {
+	t.Parallel()
 	m := newMachine(t)
 	bin := program(t)
 	media := filepath.Join(t.TempDir(), "media")
