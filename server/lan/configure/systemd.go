@@ -66,7 +66,7 @@ func Systemd(u Unit) (string, error) {
 		}
 		line("LoadCredentialEncrypted=%s", q)
 	}
-	line("Restart=on-failure\nRestartSec=2\n# Connections, and blocks that are open.\nLimitNOFILE=65536\n")
+	line("Restart=on-failure\nRestartSec=2\n# Connections, and blocks that are open.\nLimitNOFILE=65536\n# Clients of NBD are kept over a restart.\nFileDescriptorStoreMax=1024\n")
 	caps := strings.Join(u.Capabilities, " ")
 	line("# Ports below 1024, and ARP; the server gives up what it does not need itself.\nAmbientCapabilities=%s\nCapabilityBoundingSet=%s\nNoNewPrivileges=yes\n", caps, caps)
 	line("ProtectSystem=strict")
