@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"crypto/ed25519"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -14,10 +16,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/inetboot/inetboot/catalog"
 	"github.com/inetboot/inetboot/catalog/catalogtest"
 	"github.com/inetboot/inetboot/internal/bootsettings"
 	"github.com/inetboot/inetboot/internal/clientsettings"
+	"github.com/inetboot/inetboot/internal/digest"
+	"github.com/inetboot/inetboot/internal/handoff"
+	"github.com/inetboot/inetboot/internal/storepath"
 )
 
 // settingsKey is the settings key of a server.
@@ -202,6 +209,24 @@ func TestSessionWithSettings(t *testing.T) {
 	if lines := strings.Join(s2.con.Lines(), "\n"); !strings.Contains(lines, "starting deep") {
 		t.Errorf("the entry of the settings was not started:\n%s", lines)
 	}
+	// They go with the handoff.
+	set.tell(settingsKey(1), kiosk)
+	loaded := make(chan []byte, 1)
+	_, v6, _ := startSession(t, cmdline, func(s *session) {
+		s.kexec.load = func(_, initrd *os.File, _ string) error {
+			b, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d", initrd.Fd()))
+			if err != nil {
+				t.Error(err)
+			}
+			loaded <- b
+			return errors.New("seen")
+		}
+	})
+	v6.expect(t, "inetboot: menu ready", " >  1  Tiny Linux 1")
+	v6.press(t, "\r")
+	checkHandoff(t, <-loaded)
+	v6.expect(t, "failed: kernel: seen")
+
 	// A machine that is not known, and is made known.
 	set.tell(settingsKey(1), func(a *clientsettings.Answer) { a.Known, a.SetupOnly, a.Entry = false, true, "setup" })
 	s4, v4, _ := startSession(t, cmdline+" inetboot.entry=tiny-1 inetboot.timeout=0")
@@ -242,6 +267,41 @@ func TestSessionWithSettings(t *testing.T) {
 	set.tell(settingsKey(1), func(a *clientsettings.Answer) { kiosk(a); a.Image = "tiny/2" })
 	_, v3, _ := startSession(t, cmdline)
 	v3.expect(t, "menu ready; settings of this machine: no entry of the menu starts", " >  1  Tiny Linux 1")
+}
+
+// checkHandoff looks for the settings of kiosk in what a target is given.
+func checkHandoff(t *testing.T, initrd []byte) {
+	t.Helper()
+	at := bytes.Index(initrd, []byte(`{"format":"`+handoff.Format))
+	if at < 0 {
+		t.Fatalf("there is no handoff in %d bytes", len(initrd))
+	}
+	var raw json.RawMessage
+	if err := json.NewDecoder(bytes.NewReader(initrd[at:])).Decode(&raw); err != nil {
+		t.Fatal(err)
+	}
+	h, err := handoff.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var want clientsettings.Answer
+	kiosk(&want)
+	if diff := cmp.Diff(want.Variables, h.Variables); diff != "" {
+		t.Errorf("variables in the handoff (-want +got):\n%s", diff)
+	}
+	doc, err := want.Settings.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := storepath.Target(machineName, digest.Of(doc))
+	if len(h.Settings) != 1 || h.Settings[0].Path != path || h.Settings[0].Blob != digest.BlobOf(doc) || !bytes.Contains(initrd, doc) || !bytes.Contains(initrd, []byte(strings.TrimPrefix(handoff.StorePath(path), "/"))) {
+		t.Errorf("settings in the handoff: %+v; want %s, with its document", h.Settings, path)
+	}
+	for _, k := range h.Keep {
+		if k.Path == path {
+			t.Error("the cache is to keep what is in no store")
+		}
+	}
 }
 
 func TestMachineEntry(t *testing.T) {
