@@ -144,15 +144,23 @@ func TestSmallMachines(t *testing.T) {
 		vm.SendT(t, "\r") // not then
 		vm.ExpectT(t, patience, `inetboot: failed: memory: not enough memory: `)
 		vm.ExpectT(t, patience, `Enter: start`)
+		before := vm.Resets()
 		vm.SendT(t, "3\r") // Restart
 		vm.ExpectT(t, patience, `inetboot: restarting\n`)
 		menu(t, vm)
+		again := vm.Resets() // firmware may add one of its own
+		if again == before {
+			t.Error("the machine was not reset")
+		}
 		vm.SendT(t, "5\r") // Local disk
 		vm.ExpectT(t, patience, `inetboot: this machine restarts in 10 s: take the boot medium out now`)
 		if _, err := vm.Monitor(t.Context(), "eject", map[string]any{"device": "cd", "force": true}); err != nil {
 			t.Fatal(err)
 		}
 		vm.ExpectT(t, patience, `\nother disk\n`)
+		if vm.Resets() == again {
+			t.Error("the machine was not reset")
+		}
 	})
 	t.Run("256 MB, UEFI", func(t *testing.T) {
 		vm := machine(t, vmtest.Config{Memory: 256, Firmware: vmtest.UEFI})

@@ -22,6 +22,7 @@ type monitor struct {
 	next   int
 	wait   map[int]chan qmpReply
 	reason string // of the SHUTDOWN event
+	resets int    // by the guest
 	ended  error
 }
 
@@ -30,7 +31,10 @@ type qmpReply struct {
 	Return json.RawMessage `json:"return"`
 	Error  *struct{ Desc string }
 	Event  string
-	Data   struct{ Reason string }
+	Data   struct {
+		Reason string
+		Guest  bool
+	}
 }
 
 func newMonitor(conn net.Conn) (*monitor, error) {
@@ -57,6 +61,8 @@ func (m *monitor) read(r *bufio.Reader) {
 			}
 		case reply.Event == "SHUTDOWN":
 			m.reason = reply.Data.Reason
+		case reply.Event == "RESET" && reply.Data.Guest:
+			m.resets++
 		case reply.ID != nil:
 			if ch := m.wait[*reply.ID]; ch != nil {
 				ch <- reply
@@ -105,6 +111,14 @@ func (m *monitor) command(ctx context.Context, name string, args any) (json.RawM
 // Monitor sends a command of QEMU's machine protocol.
 func (v *VM) Monitor(ctx context.Context, name string, args any) (json.RawMessage, error) {
 	return v.monitor.command(ctx, name, args)
+}
+
+// Resets is how often the guest has reset the machine: its system, and its
+// firmware, which may do so on its way.
+func (v *VM) Resets() int {
+	v.monitor.mu.Lock()
+	defer v.monitor.mu.Unlock()
+	return v.monitor.resets
 }
 
 // SendKeys presses and releases keys on the machine's keyboard, one after

@@ -125,9 +125,9 @@ func open(path string, setSpeed bool) (Device, Size, func(), error) {
 		unix.Close(fd)
 		return nil, Size{}, nil, &os.PathError{Op: "set", Path: path, Err: err}
 	}
-	var size Size // only screens know theirs
-	if w, err := unix.IoctlGetWinsize(fd, unix.TIOCGWINSZ); err == nil {
-		size = Size{int(w.Col), int(w.Row)}
+	size := sizeReported(fd)
+	if size.Columns*size.Rows > smallCells && enlargeFont(fd) == nil { // or it is read as it is
+		size = sizeReported(fd)
 	}
 	f := os.NewFile(uintptr(fd), path)
 	restore := func() {
@@ -144,6 +144,15 @@ func open(path string, setSpeed bool) (Device, Size, func(), error) {
 		})
 	}
 	return &tty{f}, size, restore, nil
+}
+
+// sizeReported is what a terminal says of its size. Only screens know theirs.
+func sizeReported(fd int) Size {
+	w, err := unix.IoctlGetWinsize(fd, unix.TIOCGWINSZ)
+	if err != nil {
+		return Size{}
+	}
+	return Size{int(w.Col), int(w.Row)}
 }
 
 // tty is a terminal of the kernel.
