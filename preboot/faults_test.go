@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/inetboot/inetboot/catalog/catalogtest"
 	"github.com/inetboot/inetboot/internal/bootlog"
 	"github.com/inetboot/inetboot/internal/mirror/mirrortest"
+	"github.com/inetboot/inetboot/internal/storepath"
 )
 
 // spoiler serves a store, with one file of it spoiled, and takes logs of boots.
@@ -24,7 +26,7 @@ type spoiler struct {
 	path   string
 	spoil  http.Handler
 	lines  chan *bootlog.Report
-	served chan string // names of files that were sent
+	served chan string // files and indexes that were sent
 }
 
 func (s *spoiler) set(path string, h http.Handler) {
@@ -56,10 +58,11 @@ func (s *spoiler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Unlock()
 	h.ServeHTTP(w, r)
-	if _, name, ok := strings.Cut(r.URL.Path, "/files/"); ok && !spoiled {
+	path := strings.TrimPrefix(r.URL.Path, "/")
+	if kind, _, _ := storepath.Parse(path); !spoiled && (kind == storepath.KindFile || kind == storepath.KindIndex) {
 		_ = http.NewResponseController(w).Flush() // before anybody relies on it
 		select {
-		case s.served <- name:
+		case s.served <- path:
 		default:
 		}
 	}
@@ -174,8 +177,9 @@ func TestSessionOnBadServers(t *testing.T) {
 		<-p.served
 	}
 	v.press(t, "\r")
-	for name := ""; "files/"+name != where.initrd; { // once the initrd is there
-		name = <-p.served
+	for rest := []string{where.initrd, where.index}; len(rest) > 0; { // once they are there
+		path := <-p.served
+		rest = slices.DeleteFunc(rest, func(r string) bool { return r == path })
 	}
 	<-half
 	srv.CloseClientConnections()

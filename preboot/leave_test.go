@@ -86,7 +86,7 @@ func TestSessionLeaves(t *testing.T) {
 			return nil
 		}
 	})
-	v.expect(t, "inetboot: menu ready", " >  1  Tiny Linux 1")
+	v.expect(t, "inetboot: menu ready", " >  1  Tiny Linux 1", "34 B") // so the manifest has been read
 	if got := up(); !slices.Contains(got, "eth0") {
 		t.Errorf("links in use before: %v; want eth0 among them", got)
 	}

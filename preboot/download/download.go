@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/http/httptrace"
 	"sync"
 	"sync/atomic"
 
@@ -71,9 +72,9 @@ func (s Sizes) Done() int64 { return s.Kernel + s.Initrd + s.Index }
 func (s Sizes) Total() int64 { return s.KernelTotal + s.InitrdTotal + s.IndexTotal }
 
 // Fetch downloads what the image needs, nearly all of it at the same time, and
-// compares every hash. Indexes, which are small, begin once bytes of something
-// larger have come: so what is larger gets the connections that are there
-// already, over which bytes come a round trip earlier. done, unless nil, is told when "kernel", "initrd"
+// compares every hash. Indexes, which are small, are asked for right behind the
+// others: so what is larger gets the connections that are there already, over
+// which bytes come a round trip earlier. done, unless nil, is told when "kernel", "initrd"
 // and "index NAME" are complete. The first failure ends the rest and is returned as *Error.
 // The initrds of more follow the image's own in the same file.
 func Fetch(ctx context.Context, src Source, img *catalog.Image, progress Progress, done func(string), more ...*catalog.Image) (_ *Files, err error) {
@@ -102,11 +103,8 @@ func Fetch(ctx context.Context, src Source, img *catalog.Image, progress Progres
 		}
 		total.IndexTotal += f.Index.Size
 	}
-	begun := make(chan struct{})
-	begin := sync.OnceFunc(func() { close(begun) })
 	report := func(to *atomic.Int64) func(int64) {
 		return func(n int64) {
-			begin()
 			to.Store(n)
 			if progress == nil {
 				return
@@ -137,10 +135,13 @@ func Fetch(ctx context.Context, src Source, img *catalog.Image, progress Progres
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
+	var begun sync.WaitGroup // files that have a connection, or need a new one
 	get := func(what, path string, want digest.Blob, w io.WriterAt, n *atomic.Int64) {
+		begun.Add(1)
+		begin := sync.OnceFunc(begun.Done)
 		wg.Go(func() {
 			defer begin()
-			if err := src.Download(ctx, path, want, w, report(n)); err != nil {
+			if err := src.Download(connecting(ctx, begin), path, want, w, report(n)); err != nil {
 				cancel(&Error{What: what, Err: err})
 			} else if done != nil {
 				done(what)
@@ -171,10 +172,7 @@ func Fetch(ctx context.Context, src Source, img *catalog.Image, progress Progres
 		get(fmt.Sprintf("initrd %d", i+2), storepath.File(blob.SHA256), blob, io.NewOffsetWriter(files.Initrd, at), &extra[i])
 		at += blob.Size
 	}
-	select {
-	case <-begun:
-	case <-ctx.Done():
-	}
+	begun.Wait()
 	for i, f := range man.Root.Files {
 		files.Indexes[i] = make([]byte, f.Index.Size)
 		get("index "+f.Name, storepath.Index(f.Index.SHA256), f.Index, sliceWriter(files.Indexes[i]), &index[i])
@@ -184,6 +182,15 @@ func Fetch(ctx context.Context, src Source, img *catalog.Image, progress Progres
 		return nil, err
 	}
 	return files, nil
+}
+
+// connecting calls begin when a request has got a connection, or makes one.
+func connecting(ctx context.Context, begin func()) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn:      func(httptrace.GotConnInfo) { begin() },
+		DNSStart:     func(httptrace.DNSStartInfo) { begin() },
+		ConnectStart: func(_, _ string) { begin() },
+	})
 }
 
 // below returns the hypervisor and its further modules.
