@@ -311,10 +311,13 @@ func expectTarget(t *testing.T, vm *vmtest.VM) (cmdline string, h *handoff.Hando
 func TestBootByTimeout(t *testing.T) {
 	b := newBed(t, 3)
 	pcap := filepath.Join(t.TempDir(), "net.pcap")
-	vm := b.start(t, b.site(), vmtest.Config{Name: "timeout", Append: "some.option BOOT_IMAGE=/x", NICs: []vmtest.NIC{{Capture: pcap}}})
+	receiver, logged := logReceiver(t)
+	place := b.site()
+	place.Syslog = receiver
+	vm := b.start(t, place, vmtest.Config{Name: "timeout", Append: "some.option BOOT_IMAGE=/x", NICs: []vmtest.NIC{{Capture: pcap}}})
 	vm.ExpectT(t, patience, `inetboot: lease 10\.0\.2\.15/24 on eth0 from 10\.0\.2\.2\n`)
 	vm.ExpectT(t, patience, `inetboot: menu ready\n`)
-	vm.ExpectT(t, patience, `In 2 s: Tiny Linux 1\. Any key stops the clock\.`)
+	vm.ExpectT(t, patience, `In [123] s: Tiny Linux 1\. Any key stops the clock\.`)
 	vm.ExpectT(t, patience, `inetboot: starting tiny-1\n`)
 	cmdline, h := expectTarget(t, vm)
 	want := "image.option=1 entry.option=2 console=tty0 console=ttyS0,115200 some.option inetboot.boot=" + h.BootID
@@ -325,6 +328,7 @@ func TestBootByTimeout(t *testing.T) {
 		fmt.Sprintf("[%s] [10.0.2.15/24] tiny 10.0.2.2 01%s\n", b.url, strings.ReplaceAll(h.Network.MAC, ":", "")) {
 		t.Errorf("handoff = %+v", h)
 	}
+	checkLog(t, logged, h)
 	var stages []string
 	for _, s := range h.Stages {
 		stages = append(stages, s.Name)
