@@ -119,6 +119,18 @@ func serverFlags(cmd *cobra.Command, o *options) {
 	f.IntVar(&o.connections, "max-connections", 10000, "most connections at once; more wait")
 	f.Int64Var(&o.maxFile, "max-file", store.DefaultLimits().File, "largest kernel or initrd, in bytes")
 	o.lan.flags(cmd)
+	complete(cmd, "dhcp", "proxy", "full", "off")
+	complete(cmd, "unknown", "yes", "no")
+	complete(cmd, "log-format", "text", "json")
+	_ = cmd.RegisterFlagCompletionFunc("lan", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+		return lanCandidates(), cobra.ShellCompDirectiveNoFileComp
+	})
+}
+
+// complete has shells offer the values of a flag. The only error is that the
+// flag is not there, which the completion's test sees.
+func complete(cmd *cobra.Command, flag string, values ...string) {
+	_ = cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp))
 }
 
 func dataFolder(o *options) (string, error) {

@@ -93,6 +93,7 @@ Machines that have to boot again, as their boot file, address or name is another
 	f.StringVar(&template, "template", "", "file or folder of the template (default: the one that is built in)")
 	f.StringVar(&print, "print-template", "", "print the template that is built in, or that of --print-template="+configure.NetworkFile+", and end")
 	f.Lookup("print-template").NoOptDefVal = configure.MainFile(format)
+	complete(cmd, "print-template", configure.MainFile(format), configure.NetworkFile)
 	f.StringArrayVar(&set, "set", nil, "value of a template, KEY=VALUE; may be repeated")
 	f.StringVar(&server, "server", "", "address of this server in the LAN (default that of --lan)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {

@@ -130,14 +130,31 @@ The unit is enabled, and started or restarted.`,
 		if err != nil {
 			return err
 		}
+		var warnings []string
+		if dir := closedTo(u.path); dir != "" {
+			warnings = append(warnings, fmt.Sprintf("%s keeps others than its owner out, and so the service's user from its program %s: put it elsewhere, as server setup does", dir, u.path))
+		}
 		in := &configure.Install{File: c.file, Mode: 0o644, Check: configure.UnitCheck}
 		reload := c.reload
 		if reload == "" && c.file == configure.UnitFile {
 			reload = unitReload
 		}
-		return c.install(cmd.Context(), in, reload, &configure.Config{Text: text}, nil)
+		return c.install(cmd.Context(), in, reload, &configure.Config{Text: text}, warnings)
 	}
 	return cmd
+}
+
+// closedTo returns which part of a path others than its owner cannot pass, ""
+// for none.
+func closedTo(path string) string {
+	for p := path; ; p = filepath.Dir(p) {
+		if info, err := os.Stat(p); err == nil && info.Mode()&0o001 == 0 {
+			return p
+		}
+		if p == filepath.Dir(p) {
+			return ""
+		}
+	}
 }
 
 const unitReload = "systemctl daemon-reload && systemctl enable -q inetboot.service && systemctl restart inetboot.service"
@@ -145,6 +162,7 @@ const unitReload = "systemctl daemon-reload && systemctl enable -q inetboot.serv
 // unitOptions are what a unit has beside the server's options.
 type unitOptions struct {
 	program, firewall, credential string
+	path                          string // of the program, set by text
 }
 
 func (u *unitOptions) flags(f *pflag.FlagSet) {
@@ -171,6 +189,7 @@ func (u *unitOptions) text(o *options, set *pflag.FlagSet) (string, error) {
 			return "", fmt.Errorf("find the server's program (or give --program): %w", err)
 		}
 	}
+	u.path = v.Program
 	if u.credential != "" {
 		v.Credential = [2]string{setup.PassphraseCredential, u.credential}
 	}

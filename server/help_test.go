@@ -17,6 +17,16 @@ func TestHelpAndCompletion(t *testing.T) {
 			t.Errorf("server %s has no example:\n%s", strings.Join(args, " "), out.String())
 		}
 	}
+	for _, c := range [][]string{
+		{"--dhcp", "", "full"}, {"setup", "--dhcp-server", "", "kea"}, {"setup", "--log-format", "", "json"}, {"doctor", "--unknown", "", "no"},
+		{"configure", "isc", "--print-template=", "network.conf"}, {"configure", "", "nftables"}, {"", "doctor"},
+	} {
+		var out bytes.Buffer
+		args, want := c[:len(c)-1], c[len(c)-1]
+		if err := run(t.Context(), append([]string{"__complete"}, args...), &out, &out); err != nil || !strings.Contains(out.String(), want) {
+			t.Errorf("completion of %q: %v, %s; want %s", args, err, out.String(), want)
+		}
+	}
 	var script bytes.Buffer
 	if err := run(t.Context(), []string{"completion", "bash"}, &script, &script); err != nil {
 		t.Fatal(err)

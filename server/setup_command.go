@@ -67,6 +67,7 @@ done before is undone. A second run changes only what differs. All options of th
 	f.BoolVar(&c.noFirewall, "no-firewall", false, "write no firewall rules")
 	f.StringArrayVar(&c.allow, "allow", nil, "one more port that the firewall leaves open, such as 22/tcp; may be repeated (default 22/tcp if there is an ssh server)")
 	f.StringVar(&c.program, "program", "", "the server's program (default: this one)")
+	complete(cmd, "dhcp-server", "isc", "dnsmasq", "kea")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		c.answers = cmd.Flags()
 		return c.run(cmd.Context())

@@ -24,7 +24,7 @@ type machine struct {
 const startMachine = `set -e
 mount --make-rprivate /
 mkdir -p "$1/upper" && mount -t tmpfs tmp "$1/upper"
-for d in etc var/lib; do mkdir -p "$1/upper/$d/up" "$1/upper/$d/work"; mount -t overlay -o "lowerdir=/$d,upperdir=$1/upper/$d/up,workdir=$1/upper/$d/work" overlay "/$d"; done
+for d in etc var/lib usr/local; do mkdir -p "$1/upper/$d/up" "$1/upper/$d/work"; mount -t overlay -o "lowerdir=/$d,upperdir=$1/upper/$d/up,workdir=$1/upper/$d/work" overlay "/$d"; done
 mount -t tmpfs run /run; mkdir -p /run/systemd/system
 ip link set lo up; ip link add eth0 type veth peer name peer0; ip link set peer0 up; ip addr add 10.0.0.1/24 dev eth0; ip link set eth0 up
 touch "$1/started"; exec sleep 600`
@@ -99,7 +99,7 @@ func TestSetup(t *testing.T) {
 	bin := program(t)
 	media := filepath.Join(t.TempDir(), "media")
 	testMedia(t, media)
-	state := `id -u inetboot >/dev/null 2>&1 && echo user; ls -d /var/lib/inetboot /etc/inetboot/nftables.conf /etc/systemd/system/inetboot.service 2>/dev/null; nft list tables; md5sum </etc/dhcp/dhcpd.conf; true`
+	state := `id -u inetboot >/dev/null 2>&1 && echo user; ls -d /var/lib/inetboot /etc/inetboot/nftables.conf /etc/systemd/system/inetboot.service /usr/local/lib/inetboot 2>/dev/null; nft list tables; md5sum </etc/dhcp/dhcpd.conf; true`
 	setup := func(stdin string, args ...string) (string, int) {
 		return m.do(stdin, append([]string{bin, "setup", "--media", media}, args...)...)
 	}
@@ -109,7 +109,7 @@ func TestSetup(t *testing.T) {
 	}
 	args := []string{"--lan", "eth0", "--nfs", "--dhcp-server", "isc", "--dhcp-range", "10.0.0.100-10.0.0.199"}
 	out, code := setup("", append(args, "--yes", "--dry-run")...)
-	for _, want := range []string{"make the user inetboot", "/var/lib/inetboot with its keys", "/etc/inetboot/nftables.conf", "/etc/systemd/system/inetboot.service", "/etc/dhcp/dhcpd.conf"} {
+	for _, want := range []string{"make the user inetboot", "/var/lib/inetboot with its keys", "/etc/inetboot/nftables.conf", "/etc/systemd/system/inetboot.service", "/etc/dhcp/dhcpd.conf", "copy program and boot files to /usr/local/lib/inetboot"} {
 		if code != exitDiffers || !strings.Contains(out, want) {
 			t.Errorf("--dry-run, %d: no %q in\n%s", code, want, out)
 		}
@@ -135,9 +135,10 @@ func TestSetup(t *testing.T) {
 	}
 	for script, want := range map[string]string{
 		"stat -c %U /var/lib/inetboot/token /var/lib/inetboot/online.key /var/lib/inetboot/store | sort -u": "inetboot status 0",
+		"cat /usr/local/lib/inetboot/vmlinuz; cmp /usr/local/lib/inetboot/server " + bin:                    "kernel status 0",
 		"nft list table inet inetboot | grep -c 'dport 2049 accept'":                                        "1\n status 0",
 		"grep -q 'boot.ipxe' /etc/dhcp/dhcpd.conf":                                                          "status 0",
-		"grep ^ExecStart= /etc/systemd/system/inetboot.service":                                             "--dhcp=off --dhcp-range=10.0.0.100-10.0.0.199 --lan=eth0 --media=" + media + " --nfs=true --url=http://10.0.0.1:8080",
+		"grep ^ExecStart= /etc/systemd/system/inetboot.service":                                             "--dhcp=off --dhcp-range=10.0.0.100-10.0.0.199 --lan=eth0 --media=/usr/local/lib/inetboot --nfs=true --url=http://10.0.0.1:8080",
 		"cat " + m.dir + "/calls | grep -v is-active":                                                       "daemon-reload\nenable -q inetboot.service\nrestart inetboot.service",
 	} {
 		if got := m.sh(script); !strings.Contains(strings.ReplaceAll(got, "inetboot\n status", "inetboot status"), want) {
@@ -155,6 +156,13 @@ func TestSetup(t *testing.T) {
 	}
 	if got := m.sh("cat /var/lib/inetboot/token"); got != token {
 		t.Error("another token")
+	}
+	// Another kernel is copied, and the service left alone.
+	if err := os.WriteFile(filepath.Join(media, "vmlinuz"), []byte("newer"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if out, code := setup("", append(args, "--yes", "--nbd")...); code != 0 || !strings.Contains(out, "done: copy program") || strings.Contains(out, "inetboot.service") || !strings.HasPrefix(m.sh("cat /usr/local/lib/inetboot/vmlinuz"), "newer") {
+		t.Errorf("another kernel: %d\n%s", code, out)
 	}
 	// Answers by hand, on a machine that is set up: proxy, name, folder, NFS, NBD, swap, do it.
 	out, code = setup("eth0\nproxy\nboot.example.org\n\nyes\nno\nno\nyes\n")

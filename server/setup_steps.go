@@ -3,8 +3,11 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -45,7 +48,25 @@ func (c *setupCommand) steps(ctx context.Context) (steps []setup.Step, warnings 
 	} else if !mediaHas(dir, bootmedia.Needed()...) {
 		return nil, nil, fmt.Errorf("--media %s: needed are %s", dir, strings.Join(bootmedia.Needed(), ", "))
 	}
-	u := unitOptions{program: c.program}
+	program, err := c.programPath()
+	if err != nil {
+		return nil, nil, err
+	}
+	u := unitOptions{program: program}
+	var files []string // that are installed
+	if !installed(program) {
+		files, u.program = append(files, program), filepath.Join(installFolder, "server")
+	}
+	if dir != "" && !installed(dir) {
+		for _, n := range append(bootmedia.Needed(), bootmedia.BIOS, bootmedia.Module) {
+			if mediaHas(dir, n) {
+				files = append(files, filepath.Join(dir, n))
+			}
+		}
+	}
+	if len(files) > 0 {
+		steps = append(steps, copyStep(files, program))
+	}
 	if !c.noFirewall {
 		if found("nft") {
 			step, err := c.firewallStep(ctx)
@@ -65,10 +86,20 @@ func (c *setupCommand) steps(ctx context.Context) (steps []setup.Step, warnings 
 		}
 		steps, warnings = append(steps, step), append(warnings, more...)
 	}
+	if dir != "" && !installed(dir) { // not before: until they are copied, the files are in dir
+		if err := c.answers.Set("media", installFolder); err != nil {
+			return nil, nil, err
+		}
+	}
 	text, err := u.text(c.o, c.answers)
 	if err != nil {
 		return nil, nil, err
 	}
+	sum, err := fileSum(program)
+	if err != nil {
+		return nil, nil, err
+	}
+	text += "\n# The program, so that another one is started: " + sum + "\n"
 	if !found("systemd-analyze") {
 		return steps, append(warnings, "no service: systemd is not on this machine; start the server yourself"), nil
 	}
@@ -78,7 +109,114 @@ func (c *setupCommand) steps(ctx context.Context) (steps []setup.Step, warnings 
 	} else {
 		warnings = append(warnings, "systemd does not run here, so the service is not started")
 	}
-	return append(steps, installStep("the service", "write "+configure.UnitFile+", enable and start it", in, text)), warnings, nil
+	service := installStep("the service", "write "+configure.UnitFile+", enable and start it", in, text)
+	plan := service.Plan
+	service.Plan = func(ctx context.Context) (string, error) {
+		if _, err := os.Stat(u.program); errors.Is(err, fs.ErrNotExist) {
+			return "write " + configure.UnitFile + ", enable and start it", nil // it cannot be checked without its program
+		}
+		return plan(ctx)
+	}
+	return append(steps, service), warnings, nil
+}
+
+// installFolder is where program and boot files are put that lie where only
+// their owner gets to, as a home.
+const installFolder = "/usr/local/lib/inetboot"
+
+// installed tells whether a path is one of those where programs lie for all.
+func installed(path string) bool {
+	return strings.HasPrefix(path, "/usr/") || strings.HasPrefix(path, "/opt/")
+}
+
+func (c *setupCommand) programPath() (string, error) {
+	if c.program != "" {
+		return filepath.Abs(c.program)
+	}
+	exe, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find the server's program (or give --program): %w", err)
+	}
+	return exe, nil
+}
+
+func fileSum(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", fmt.Errorf("read %s: %w", path, err)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// copyStep puts program and boot files into the install folder.
+func copyStep(files []string, program string) setup.Step {
+	type copied struct {
+		in     *configure.Install
+		result *configure.Result
+	}
+	var done []copied
+	made := false // the folder
+	undo := func(ctx context.Context) error {
+		var errs []error
+		for _, c := range slices.Backward(done) {
+			errs = append(errs, c.in.Undo(ctx, c.result))
+		}
+		if made {
+			errs = append(errs, os.RemoveAll(installFolder))
+		}
+		return errors.Join(errs...)
+	}
+	target := func(file string) string {
+		if file == program {
+			return filepath.Join(installFolder, "server")
+		}
+		return filepath.Join(installFolder, filepath.Base(file))
+	}
+	return setup.Step{
+		Name: "program and boot files",
+		Plan: func(context.Context) (string, error) {
+			for _, f := range files {
+				want, err := fileSum(f)
+				if err != nil {
+					return "", err
+				}
+				if have, err := fileSum(target(f)); err != nil || have != want {
+					return "copy program and boot files to " + installFolder, nil
+				}
+			}
+			return "", nil
+		},
+		Do: func(ctx context.Context) error {
+			done, made = nil, false
+			if _, err := os.Stat(installFolder); errors.Is(err, fs.ErrNotExist) {
+				made = true
+			}
+			if err := os.MkdirAll(installFolder, 0o755); err != nil {
+				return err
+			}
+			for _, f := range files {
+				c := copied{in: &configure.Install{File: target(f), Mode: 0o644}}
+				if f == program {
+					c.in.Mode = 0o755
+				}
+				data, err := os.ReadFile(f)
+				if err == nil {
+					c.result, err = c.in.Run(ctx, string(data))
+				}
+				if err != nil {
+					return errors.Join(err, undo(ctx))
+				}
+				done = append(done, c)
+			}
+			return nil
+		},
+		Undo: undo,
+	}
 }
 
 // booted tells whether systemd runs this machine (sd_booted(3)).
