@@ -144,12 +144,21 @@ func TestDoctor(t *testing.T) {
 		t.Errorf("rival: %d", code)
 	}
 	end()
-	// One that names none harms nobody.
+	// One that names none harms nobody: ours is a proxy beside it.
 	end = rival()
-	if code, _, list = n.diagnose(client, bin, remote...); code != 0 {
-		t.Errorf("another server without boot files: %d, %+v", code, list)
+	stop()
+	_, stop = n.serve(server, bin, data, "--media", media)
+	code, _, list = n.diagnose(client, bin, remote...)
+	check(t, "proxy", list, nil)
+	if code != 0 || !strings.Contains(list[0].Got, "10.0.0.9 offers 10.0.0.5") {
+		t.Errorf("a proxy beside another server: %d, %+v", code, list[0])
 	}
 	end()
+	code, _, list = n.diagnose(client, bin, remote...)
+	check(t, "proxy alone", list, map[string]string{"dhcp address": "the LAN needs a DHCP server"})
+	if code != exitStage {
+		t.Errorf("a proxy alone: %d", code)
+	}
 	// Ours is gone, and another one names a server that is none.
 	stop()
 	end = rival("--dhcp-match=set:http,option:client-arch,16", "--dhcp-boot=tag:!http,inetboot.efi,,10.0.0.77")
