@@ -163,6 +163,26 @@ func TestInstall(t *testing.T) {
 	}
 }
 
+// Programs that are started meanwhile have the folder's lock for a moment, which
+// is no second writer.
+func TestInstallWhileProgramsStart(t *testing.T) {
+	in := &Install{File: filepath.Join(t.TempDir(), "file"), Mode: 0o644}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			_ = exec.CommandContext(ctx, "true").Run()
+		}
+	}()
+	defer func() { cancel(); <-done }()
+	for i := range 300 {
+		if _, err := in.Run(t.Context(), strings.Repeat("x", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Values that would be more than values are refused in all formats.
 func TestInjection(t *testing.T) {
 	for _, bad := range []string{"a\"; deny booting; #", "a\nb", "a,b", "a b", "a;b", "a{b", `a\b`, "a'b", "a#b", "ä", strings.Repeat("a", 128)} {

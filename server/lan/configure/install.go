@@ -87,11 +87,14 @@ func (i *Install) prepare(ctx context.Context, text string, use func(*Result, st
 	if err != nil {
 		return nil, nil, fmt.Errorf("write %s: %w", path, err)
 	}
-	defer dir.Close()
+	defer dir.Close() // after it is unlocked
 	if use != nil {
 		if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 			return nil, nil, fmt.Errorf("write %s: another process writes there: %w", path, err)
 		}
+		// Closing is not enough: a program that is being started may have the folder
+		// open for a moment, too.
+		defer func() { err = errors.Join(err, unix.Flock(int(dir.Fd()), unix.LOCK_UN)) }()
 	}
 	old, stat, err := readOld(path)
 	if err != nil {
