@@ -170,6 +170,9 @@ func showLines(s *clients.Settings) [][2]string {
 	add("file", s.File)
 	add("image", s.Image)
 	add("entry", s.Entry)
+	if s.Timeout != nil {
+		add("timeout", fmt.Sprint(*s.Timeout))
+	}
 	add("argument", strings.Join(s.Arguments, " "))
 	for _, m := range []struct {
 		key    string

@@ -255,7 +255,10 @@ func TestPromoteByWantedName(t *testing.T) {
 	if out := command("clients", "list"); !strings.Contains(out, "wants to be pc7") {
 		t.Errorf("list = %s", out)
 	}
-	command("clients", "promote", mac)
+	command("clients", "promote", mac, "timeout=0")
+	if out := command("clients", "show", mac); !strings.Contains(out, "timeout") || !strings.Contains(out, "pc7") {
+		t.Errorf("show = %s", out)
+	}
 	if out := command("clients", "show", mac, "--json"); !strings.Contains(out, `"name": "pc7"`) && !strings.Contains(out, `"name":"pc7"`) {
 		t.Errorf("show = %s", out)
 	}
