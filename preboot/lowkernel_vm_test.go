@@ -62,6 +62,10 @@ func TestLowKernels(t *testing.T) {
 			vm.ExpectT(t, patience, `ACPI: RSDP 0x`)
 			vm.ExpectT(t, patience, `target: started`)
 			vm.ExpectT(t, patience, `target: cmdline: low\.option=1 loglevel=7 console=tty0 console=ttyS0,115200 <nil>\n`)
+			vm.ExpectT(t, patience, `target: ACPI tables: APIC .*DSDT FACP`)
+			if firmware == vmtest.UEFI {
+				vm.ExpectT(t, patience, `target: framebuffers: 0 EFI VGA <nil>\n`)
+			}
 			vm.ExpectT(t, patience, `target: end`)
 		})
 		t.Run("memtest, "+string(firmware), func(t *testing.T) {
