@@ -2,13 +2,10 @@ package boottest
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"testing"
 
 	"github.com/inetboot/inetboot/blockfs/read"
@@ -18,6 +15,7 @@ import (
 	"github.com/inetboot/inetboot/internal/debianroot"
 	"github.com/inetboot/inetboot/internal/vmtest"
 	"github.com/inetboot/inetboot/server/lan/images"
+	"github.com/inetboot/inetboot/server/lan/lantest"
 	"github.com/inetboot/inetboot/server/lan/nfs"
 	"github.com/inetboot/inetboot/server/store/storetest"
 )
@@ -90,19 +88,7 @@ func publishRoot(t *testing.T, tarball string, without ...string) (kernel, initr
 	tree, err := opener.Open(t.Context(), tarball, opener.Options{Options: source.Options{TempDir: t.TempDir()}, Exclude: without})
 	check(err)
 	defer tree.Close()
-	dir := t.TempDir()
-	for _, e := range tree.Entries() {
-		for pattern, name := range map[string]*string{`^boot/vmlinuz-`: &kernel, `^boot/initrd\.img-`: &initrd} {
-			if e.IsRegular() && regexp.MustCompile(pattern).MatchString(e.Path) {
-				in, err := e.Contents.Open(e)
-				check(err)
-				data, err := io.ReadAll(in)
-				check(errors.Join(err, in.Close()))
-				*name = filepath.Join(dir, e.Name())
-				check(os.WriteFile(*name, data, fs.FileMode(0o644)))
-			}
-		}
-	}
+	kernel, initrd = bootFiles(t, tarball)
 	plan, err := root.NewPlan(tree)
 	check(err)
 	var meta bytes.Buffer
@@ -117,28 +103,29 @@ func publishRoot(t *testing.T, tarball string, without ...string) (kernel, initr
 	return kernel, initrd, base, published
 }
 
+// bootFiles returns the kernel and the initramfs of a system.
+func bootFiles(t *testing.T, tarball string) (kernel, initrd string) {
+	t.Helper()
+	dir := t.TempDir()
+	command(t, "tar", "-xf", tarball, "-C", dir, "--wildcards", "./boot/vmlinuz-*", "./boot/initrd.img-*")
+	for pattern, name := range map[string]*string{"vmlinuz-*": &kernel, "initrd.img-*": &initrd} {
+		found, err := filepath.Glob(filepath.Join(dir, "boot", pattern))
+		if err != nil || len(found) != 1 {
+			t.Fatalf("%s has %q in /boot, %v; want one %s", tarball, found, err, pattern)
+		}
+		*name = found[0]
+	}
+	return kernel, initrd
+}
+
 // serveRoots serves what is published until stop is called.
 func serveRoots(t *testing.T, lan *vmtest.LAN, published *storetest.Publisher, base string) (stop func()) {
 	t.Helper()
 	l := images.New(images.Options{Store: published.Dir, Blocks: read.Dir(filepath.Join(base, "store"))})
 	s := &nfs.Service{Host: lan.Host.String(), Port: nfs.DefaultPort, PortmapPort: nfs.PortmapPort, Library: l, Logger: storetest.Silent()}
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	if err := lan.Do(func() error { return s.Open(ctx) }); err != nil {
+	t.Cleanup(func() { l.Close() })
+	if err := lan.Do(func() error { return s.Open(t.Context()) }); err != nil {
 		t.Fatal(err)
 	}
-	go func() { done <- s.Run(ctx) }()
-	ended := false
-	stop = func() {
-		if ended {
-			return
-		}
-		ended = true
-		cancel()
-		if err := errors.Join(<-done, s.Close(), l.Close()); err != nil {
-			t.Errorf("NFS ended with %v", err)
-		}
-	}
-	t.Cleanup(stop)
-	return stop
+	return lantest.RunOpen(t, s)
 }

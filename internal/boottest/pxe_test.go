@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -30,15 +31,7 @@ const (
 func TestPXE(t *testing.T) {
 	t.Parallel()
 	bed := busyBoxBed(t)
-	if err := bed.Close(); err != nil { // its data folder is for the LAN's server
-		t.Fatal(err)
-	}
-	// Which runs as somebody else.
-	for dir := bed.Data; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
-		if err := os.Chmod(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
+	lanBed(t, bed)
 	lan, err := vmtest.NewLAN(t.Context(), pxeServer+"/24")
 	if errors.Is(err, vmtest.ErrNotRoot) {
 		t.Skip(err)
@@ -127,17 +120,56 @@ func rivalDHCP(t *testing.T, lan *vmtest.LAN) {
 }
 
 // serveLAN starts `server --lan` on the LAN, as an unprivileged user, with the
-// data of the bed.
-func serveLAN(t *testing.T, lan *vmtest.LAN, bed *testbed.Bed, more ...string) {
+// data of the bed, and waits until it serves.
+func serveLAN(t *testing.T, lan *vmtest.LAN, bed *testbed.Bed, more ...string) *program {
+	t.Helper()
+	args := serverArgs(t, bed, more...)
+	return run(t, lan.Command(t.Context(), args[0], args[1:]...), serving)
+}
+
+// serving is what the server says when it serves.
+const serving = `"msg":"serving"`
+
+// serverArgs is the command for `server --lan` on a virtual LAN.
+func serverArgs(t *testing.T, bed *testbed.Bed, args ...string) []string {
 	t.Helper()
 	build := buildDir(t)
-	run(t, lan.Command(t.Context(), filepath.Join(build, "server"), append([]string{"--data", bed.Data, "--listen", ":8080", "--log-format", "json",
-		"--lan", "br0", "--user", "nobody", "--media", build}, more...)...), `"addr`)
+	return append([]string{filepath.Join(build, "server"), "--data", bed.Data, "--listen", ":8080", "--log-format", "json",
+		"--lan", "br0", "--user", "nobody", "--media", build}, args...)
+}
+
+// lanBed closes the bed, whose data folder is for a server on the LAN from now
+// on, which runs as somebody else.
+func lanBed(t *testing.T, bed *testbed.Bed) {
+	t.Helper()
+	if err := bed.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for dir := bed.Data; dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// program is one that a test has started.
+type program struct {
+	stop func() // and waits for its end
+
+	mu    sync.Mutex
+	lines []string
+}
+
+// said returns what the program has said so far.
+func (p *program) said() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return strings.Join(p.lines, "\n")
 }
 
 // run starts a program and waits until it says something. What it says is
 // logged if the test fails; it ends with the test.
-func run(t *testing.T, cmd *exec.Cmd, says string) {
+func run(t *testing.T, cmd *exec.Cmd, says string) *program {
 	t.Helper()
 	r, w := io.Pipe()
 	cmd.Stdout, cmd.Stderr = w, w
@@ -146,13 +178,15 @@ func run(t *testing.T, cmd *exec.Cmd, says string) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	var lines []string
+	p := &program{}
 	ready, over := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(over)
 		said := false
 		for sc := bufio.NewScanner(r); sc.Scan(); {
-			lines = append(lines, sc.Text())
+			p.mu.Lock()
+			p.lines = append(p.lines, sc.Text())
+			p.mu.Unlock()
 			if !said && strings.Contains(sc.Text(), says) {
 				said = true
 				close(ready)
@@ -160,15 +194,18 @@ func run(t *testing.T, cmd *exec.Cmd, says string) {
 		}
 		_, _ = io.Copy(io.Discard, r) // a line that is too long does not stop the program
 	}()
-	t.Cleanup(func() {
+	p.stop = sync.OnceFunc(func() {
 		if err := cmd.Process.Signal(os.Interrupt); err != nil && !errors.Is(err, os.ErrProcessDone) {
 			t.Error(err)
 		}
 		_ = cmd.Wait() // how it ends after a signal is its own affair
 		w.Close()
 		<-over
+	})
+	t.Cleanup(func() {
+		p.stop()
 		if t.Failed() {
-			t.Logf("%s:\n%s", filepath.Base(cmd.Args[0]), strings.Join(lines, "\n"))
+			t.Logf("%s:\n%s", filepath.Base(cmd.Args[0]), p.said())
 		}
 	})
 	select {
@@ -178,4 +215,5 @@ func run(t *testing.T, cmd *exec.Cmd, says string) {
 	case <-time.After(60 * time.Second):
 		t.Fatal(fmt.Errorf("%s does not say %q", strings.Join(cmd.Args, " "), says))
 	}
+	return p
 }

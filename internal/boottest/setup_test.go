@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -122,8 +123,8 @@ func startEntry(t *testing.T, c vmtest.Config, number, entry string) (*vmtest.VM
 	return vm, pcap
 }
 
-// tarSums returns the hash of every regular file below usr and etc.
-func tarSums(t *testing.T, tarball string) map[string]string {
+// tarSums returns the hash of every regular file below some folders.
+func tarSums(t *testing.T, tarball string, dirs ...string) map[string]string {
 	t.Helper()
 	f, err := os.Open(tarball)
 	if err != nil {
@@ -141,7 +142,7 @@ func tarSums(t *testing.T, tarball string) map[string]string {
 			t.Fatal(err)
 		}
 		name := strings.TrimPrefix(h.Name, "./")
-		if !strings.HasPrefix(name, "usr/") && !strings.HasPrefix(name, "etc/") {
+		if !slices.ContainsFunc(dirs, func(d string) bool { return strings.HasPrefix(name, d+"/") }) {
 			continue
 		}
 		switch h.Typeflag {
@@ -185,14 +186,24 @@ func loginWith(t *testing.T, vm *vmtest.VM, seconds int, quiet string) *shell {
 // run returns what a command prints. It must succeed.
 func (s *shell) run(t *testing.T, seconds int, command string) string {
 	t.Helper()
+	return s.start(t, command)(seconds)
+}
+
+// start has a command run; end returns what it prints. It must succeed.
+func (s *shell) start(t *testing.T, command string) (end func(seconds int) string) {
+	t.Helper()
 	s.n++
+	n := s.n
 	// What is typed is not what is printed: the quotes are missing there.
-	s.vm.SendT(t, fmt.Sprintf("echo '<'%d; %s; echo '>'%d:$?\n", s.n, command, s.n))
-	m := s.vm.ExpectT(t, seconds, fmt.Sprintf(`(?s)<%d\n(.*?)>%d:(\d+)\n`, s.n, s.n))
-	if m[2] != "0" {
-		t.Fatalf("%s: exit code %s: %s", command, m[2], m[1])
+	s.vm.SendT(t, fmt.Sprintf("echo '<'%d; %s; echo '>'%d:$?\n", n, command, n))
+	return func(seconds int) string {
+		t.Helper()
+		m := s.vm.ExpectT(t, seconds, fmt.Sprintf(`(?s)<%d\n(.*?)>%d:(\d+)\n`, n, n))
+		if m[2] != "0" {
+			t.Fatalf("%s: exit code %s: %s", command, m[2], m[1])
+		}
+		return strings.TrimSpace(kernelLine.ReplaceAllString(m[1], ""))
 	}
-	return strings.TrimSpace(kernelLine.ReplaceAllString(m[1], ""))
 }
 
 // kernelLine is what the kernel says on the same console, wherever the output

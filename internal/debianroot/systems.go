@@ -122,5 +122,27 @@ printf 'NAME="BusyBox"\nID=busybox\nPRETTY_NAME="BusyBox on Linux"\n' > etc/os-r
 	}
 }
 
+// Diskless is a system for machines whose root is on NFS or NBD, without
+// InetBoot: systemd, Debian's own initramfs with nbd-client and EROFS in it,
+// and a read-only root, on which what is written lies in memory.
+func Diskless() System {
+	return System{
+		Name: "diskless", Size: "400 MB", variant: minbase,
+		packages: []string{
+			"linux-image-cloud-amd64", "initramfs-tools", "nbd-client", "systemd-sysv", "dbus", "udev", "kmod", "iproute2", "procps", "zstd",
+		},
+		customize: `set -eu
+echo localhost > "$1/etc/hostname"
+echo uninitialized > "$1/etc/machine-id"
+printf '%s\n' 'tmpfs /tmp tmpfs mode=1777,nosuid,nodev 0 0' 'tmpfs /var tmpfs mode=755 0 0' > "$1/etc/fstab"
+# The initramfs sets the link up. It stays as it is, and its lease is renewed.
+printf '[Match]\nType=ether\n\n[Network]\nDHCP=ipv4\nKeepConfiguration=yes\n' > "$1/etc/systemd/network/80-root.network"
+chroot "$1" systemctl enable systemd-networkd.service
+echo erofs >> "$1/etc/initramfs-tools/modules"
+chroot "$1" update-initramfs -u
+` + clean,
+	}
+}
+
 // Systems lists the small systems.
 func Systems() []System { return []System{SysVinit(), Dracut(), BusyBox()} }
