@@ -45,6 +45,10 @@ func TestPXE(t *testing.T) {
 		}
 	})
 	rivalDHCP(t, lan)
+	const conf = "[52:54:00:79:00:01]\nname = pc1\nargument = settings.arg=1\nenv.ROOM = it's 12\nentry = busybox-1\n"
+	if err := os.WriteFile(filepath.Join(bed.Data, "clients.conf"), []byte(conf), 0o644); err != nil {
+		t.Fatal(err)
+	}
 	serveLAN(t, lan, bed)
 
 	// QEMU's only PXE for a BIOS is iPXE, which is given something else. So iPXE
@@ -80,11 +84,21 @@ func TestPXE(t *testing.T) {
 			if !tt.on {
 				return
 			}
-			vm.SendT(t, "1\r")
+			if !strings.Contains(vm.Text(), "inetboot: the settings of this machine are from http://192.168.79.1:8080") {
+				t.Error("the machine has not got its settings")
+			}
+			vm.SendT(t, "\r") // the entry of its settings
 			vm.ExpectT(t, 30, `inetboot: starting busybox-1\n`)
 			sh := loginWith(t, vm, 200, "stty -echo; export PS1=")
 			if got := sh.run(t, 30, "cat /proc/mounts"); !strings.Contains(got, " / overlay ") {
 				t.Errorf("mounts = %s; want the overlay on /", got)
+			}
+			for command, want := range map[string]string{
+				"cat /proc/cmdline": "settings.arg=1 ", "hostname": "pc1", "cat /etc/hostname": "pc1", ". /run/inetboot/settings.env; echo $ROOM, $CLIENT_NAME": "it's 12, pc1", "cat /proc/1/environ": "ROOM=it's 12",
+			} {
+				if got := sh.run(t, 30, command); !strings.Contains(got, want) {
+					t.Errorf("%s = %q; want %q in it", command, got, want)
+				}
 			}
 		})
 	}
