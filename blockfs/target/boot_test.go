@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -36,6 +38,8 @@ type rig struct {
 	port   int
 	down   atomic.Bool
 	root   handoff.Root
+
+	syslog string // receiver of the log; "": none
 
 	capture string // of what the machine started last sends
 }
@@ -252,8 +256,9 @@ func (r *rig) handoff(renew int64) *handoff.Handoff {
 			Hostname:    "client7",
 			Lease:       &handoff.Lease{Server: netip.MustParseAddr("10.0.2.2"), ClientID: "01525400123456", Obtained: time.Now().Unix(), Renew: renew, Rebind: 1000, Expire: 1200},
 		},
-		Image: handoff.Image{Name: "tiny", Version: "1", Arch: "amd64"},
-		Root:  r.root,
+		Image:  handoff.Image{Name: "tiny", Version: "1", Arch: "amd64"},
+		Root:   r.root,
+		Syslog: r.syslog,
 	}
 }
 
@@ -285,8 +290,24 @@ func end(t *testing.T, vm *vmtest.VM) {
 
 func TestBoot(t *testing.T) {
 	r := newRig(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	r.syslog = fmt.Sprintf("tcp://10.0.2.2:%d", l.Addr().(*net.TCPAddr).Port)
 	for _, nic := range []string{"virtio-net-pci", "e1000"} {
 		t.Run(nic, func(t *testing.T) {
+			logged := make(chan string, 1)
+			go func() {
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				defer c.Close()
+				all, _ := io.ReadAll(c) // the machine goes without saying so
+				logged <- string(all)
+			}()
 			vm := r.start(t, nic)
 			for _, want := range []string{
 				`inetboot: tiny 1 \(amd64\), started by InetBoot`,
@@ -317,6 +338,21 @@ func TestBoot(t *testing.T) {
 			}
 			if discovers, requests := vmtest.DHCPExchanges(messages); discovers != 0 || requests == 0 {
 				t.Errorf("%d DISCOVER, %d REQUEST; want a renewal and nothing else", discovers, requests)
+			}
+			// All that the kernel, init and the daemon have said, from the kernel's first line on.
+			log, at := <-logged, 0
+			for _, want := range []string{
+				`<5>1 \S+Z client7 kernel - - \[meta sequenceId="1"\]\[inetboot@32473 boot="0{32}"\] Linux version `,
+				` client7 inetboot - - \S+ \S+ \S+ tiny 1 \(amd64\), started by InetBoot`,
+				` client7 inetboot - - \S+ \S+ \S+ network \w+ up 10\.0\.2\.15/24`,
+				` client7 inetboot - - \S+ \S+ \S+ root mounted in [0-9.]+ s`,
+				` client7 inetboot - - \S+ \S+ \S+ starting /sbin/init`,
+			} {
+				m := regexp.MustCompile(want).FindStringIndex(log[at:])
+				if m == nil {
+					t.Fatalf("nothing like %s was sent, behind what comes before it:\n%.20000s", want, log)
+				}
+				at += m[1]
 			}
 		})
 	}
