@@ -73,6 +73,7 @@ func parts() []part {
 		{"blockfs-line", (*bench).line, false},
 		{"blockfs-boot", (*bench).roots, false},
 		{"preboot-download", (*bench).prebootDownload, false},
+		{"menu", (*bench).menu, true},
 		{"boot", (*bench).boot, false},
 		{"lan-tftp", (*bench).lanTFTP, false},
 		{"lan-nfs", (*bench).lanNFS, false},
@@ -107,7 +108,7 @@ func selection(word string) ([]string, error) {
 func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	fs := flag.NewFlagSet("bench", flag.ContinueOnError)
 	build := fs.String("build", "build", "folder with the programs and inetboot.iso")
-	which := fs.String("run", "all", "part to run, or several with commas: push, blockfs, blockfs-local, blockfs-line, blockfs-boot, preboot-download, boot, lan, lan-tftp, lan-nfs, lan-nbd, lan-dhcp, lan-clients, all")
+	which := fs.String("run", "all", "part to run, or several with commas: push, blockfs, blockfs-local, blockfs-line, blockfs-boot, preboot-download, menu, boot, lan, lan-tftp, lan-nfs, lan-nbd, lan-dhcp, lan-clients, all")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
