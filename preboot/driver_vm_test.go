@@ -1,6 +1,9 @@
 package main
 
 import (
+	"fmt"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -26,4 +29,32 @@ func TestMissingDriver(t *testing.T) {
 	vm.ExpectT(t, patience, `2  Start it all the same`)
 	vm.SendT(t, "2\r")
 	expectTarget(t, vm)
+}
+
+// TestDrivers has one adapter of each kind that QEMU knows and the boot medium
+// has a driver for: each of them gets a lease.
+func TestDrivers(t *testing.T) {
+	b := newBed(t, -1)
+	models := []string{"virtio-net-pci", "e1000", "e1000e", "rtl8139", "pcnet", "ne2k_pci", "vmxnet3", "usb-net"}
+	c := vmtest.Config{Name: "drivers"}
+	for _, m := range models {
+		c.NICs = append(c.NICs, vmtest.NIC{Model: m})
+	}
+	// Nobody listens there, so every link is tried.
+	vm := b.start(t, &site.Site{URLs: []string{"http://10.0.2.2:1"}}, c)
+	vm.ExpectT(t, patience, `inetboot: failed: `)
+	vm.ExpectT(t, patience, `> +1  Try again`)
+	text := vm.Text()
+	for i, m := range models {
+		up := regexp.MustCompile(fmt.Sprintf(`(\w+) \(52:54:00:12:34:%02x\) is up`, 0x56+i)).FindStringSubmatch(text)
+		if up == nil {
+			t.Errorf("%s: no link", m)
+		} else if !strings.Contains(text, "lease 10.0.2.15/24 on "+up[1]+" from 10.0.2.2\n") {
+			t.Errorf("%s: no lease on %s", m, up[1])
+		}
+	}
+	if t.Failed() {
+		t.Log(text)
+	}
+	t.Logf("all tried after %.1f s", vm.Uptime().Seconds())
 }
