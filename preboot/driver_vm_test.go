@@ -35,7 +35,7 @@ func TestMissingDriver(t *testing.T) {
 // has a driver for: each of them gets a lease.
 func TestDrivers(t *testing.T) {
 	b := newBed(t, -1)
-	models := []string{"virtio-net-pci", "e1000", "e1000e", "rtl8139", "pcnet", "ne2k_pci", "vmxnet3", "usb-net"}
+	models := []string{"virtio-net-pci", "e1000", "e1000e", "i82550", "i82557b", "rtl8139", "pcnet", "ne2k_pci", "vmxnet3", "usb-net"}
 	c := vmtest.Config{Name: "drivers"}
 	for _, m := range models {
 		c.NICs = append(c.NICs, vmtest.NIC{Model: m})

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -56,7 +57,8 @@ func explain(err error) string {
 	return console.Printable(verdict + name + reason(err))
 }
 
-// explainAll explains each of the errors that were joined.
+// explainAll explains each of the errors that were joined, and what several of
+// them say once.
 func explainAll(err error) string {
 	joined, ok := err.(interface{ Unwrap() []error })
 	if !ok {
@@ -64,7 +66,9 @@ func explainAll(err error) string {
 	}
 	var parts []string
 	for _, e := range joined.Unwrap() {
-		parts = append(parts, explain(e))
+		if text := explain(e); !slices.Contains(parts, text) {
+			parts = append(parts, text)
+		}
 	}
 	return strings.Join(parts, "; ")
 }

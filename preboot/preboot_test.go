@@ -59,7 +59,7 @@ func TestExplain(t *testing.T) {
 			t.Errorf("%s: explain = %q; want %q", tt.name, got, tt.want)
 		}
 	}
-	joined := errors.Join(fmt.Errorf("%w on eth0", network.ErrNoCarrier), part("catalog", at(errors.New("x"))))
+	joined := errors.Join(fmt.Errorf("%w on eth0", network.ErrNoCarrier), part("catalog", at(errors.New("x"))), part("catalog", at(errors.New("x"))))
 	if got, want := explainAll(joined), "failed: no carrier on eth0; failed: catalog: x (http://0)"; got != want {
 		t.Errorf("explainAll = %q; want %q", got, want)
 	}

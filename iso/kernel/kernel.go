@@ -27,15 +27,28 @@ import (
 var fragment []byte
 
 // xzWrapper replaces the kernel's choice of xz options, which is the default
-// preset, by the smallest that its decompressor reads.
+// preset, by the smallest that its decompressor reads. Without a checksum it is
+// ready a sixth sooner; the range coder finds damage, too.
 const xzWrapper = `#!/bin/bash
 args=()
 for a in "$@"; do
-	case $a in --lzma2=*) a=--lzma2=preset=9e,nice=273,lc=4,pb=0,dict=32MiB;; esac
+	case $a in
+	--lzma2=*) a=--lzma2=preset=9e,nice=273,lc=4,pb=0,dict=32MiB;;
+	--check=*) a=--check=none;;
+	esac
 	args+=("$a")
 done
 exec xz "${args[@]}"
 `
+
+// fasterParts are make's variables for the few parts that are compiled for speed
+// and not for size, since a start waits for them: the decompressor of the
+// initramfs; and what fills memory, which for size is done byte by byte. Processors
+// are good at that, emulators are not.
+func fasterParts() []string {
+	const words = "-mstringop-strategy=rep_8byte"
+	return []string{"CFLAGS_xz_dec_lzma2.o=-O2 " + words, "CFLAGS_page_alloc.o=" + words, "CFLAGS_memblock.o=" + words}
+}
 
 // DefaultTarball is where Debian's linux-source-6.1 puts the source.
 const DefaultTarball = "/usr/src/linux-source-6.1.tar.xz"
@@ -98,6 +111,7 @@ func cacheKey(ctx context.Context, tarball string) (string, error) {
 	}
 	h.Write(fragment)
 	io.WriteString(h, xzWrapper)
+	io.WriteString(h, strings.Join(fasterParts(), "\n"))
 	// Another compiler makes another kernel.
 	version, err := exec.CommandContext(ctx, "gcc", "--version").Output()
 	if err != nil {
@@ -185,8 +199,9 @@ func build(ctx context.Context, o Options, want map[string]string, cached string
 	start := time.Now()
 	fmt.Fprintf(o.Log, "kernel: compiling on %d processors, a few minutes, once\n", runtime.NumCPU())
 	log := &progress{out: o.Log, every: 15 * time.Second, start: start}
-	err = command(ctx, tree, log, "make", "-j"+strconv.Itoa(runtime.NumCPU()), "XZ="+xz,
-		"KBUILD_BUILD_TIMESTAMP=2023-11-14", "KBUILD_BUILD_USER=inetboot", "KBUILD_BUILD_HOST=inetboot", "KBUILD_BUILD_VERSION=1", "bzImage")
+	args := append([]string{"-j" + strconv.Itoa(runtime.NumCPU()), "XZ=" + xz,
+		"KBUILD_BUILD_TIMESTAMP=2023-11-14", "KBUILD_BUILD_USER=inetboot", "KBUILD_BUILD_HOST=inetboot", "KBUILD_BUILD_VERSION=1", "bzImage"}, fasterParts()...)
+	err = command(ctx, tree, log, "make", args...)
 	if err != nil {
 		return fmt.Errorf("compile the kernel: %w", err)
 	}
