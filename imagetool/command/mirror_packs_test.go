@@ -3,6 +3,7 @@ package command_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -57,7 +58,7 @@ func TestMirrorPacks(t *testing.T) {
 	mirror := func(packs int, to ...string) string {
 		t.Helper()
 		out, errs := c.run(command.ExitOK, append([]string{"mirror", store}, to...)...)
-		if want := " and " + string(rune('0'+packs)) + " boot packs copied"; !strings.Contains(out, want) {
+		if want := fmt.Sprintf(" and %s copied", []string{"0 boot packs", "1 boot pack"}[packs]); !strings.Contains(out, want) {
 			t.Errorf("mirror to %s says %q; want %q in it", to[0], out, want)
 		}
 		return errs
@@ -88,7 +89,7 @@ func TestMirrorPacks(t *testing.T) {
 	}
 	// From a server, which says when its pack was written.
 	other := filepath.Join(dir, "other")
-	if out, _ := c.run(command.ExitOK, "mirror", url, other); !strings.Contains(out, "1 boot packs") {
+	if out, _ := c.run(command.ExitOK, "mirror", url, other); !strings.Contains(out, "and 1 boot pack copied") {
 		t.Errorf("mirror from a server says %q", out)
 	}
 	same(other, true)
