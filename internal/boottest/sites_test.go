@@ -59,6 +59,9 @@ func TestSites(t *testing.T) {
 			vm, pcap := start(t, tt.number, tt.entry)
 			vm.ExpectT(t, 200, tt.script)
 			sh := loginWith(t, vm, 200, "stty -echo; export PS1=")
+			if got := sh.run(t, 30, "grep -c ^processor /proc/cpuinfo"); got != "2" {
+				t.Errorf("the machine has %s processors; want 2: preboot needs one alone", got)
+			}
 			if got := sh.run(t, 30, "hostname"); got != tt.entry+"-"+macEnd(t, sh) {
 				t.Errorf("host name = %q", got)
 			}
