@@ -37,27 +37,19 @@ func (w *isc) condition(k bootfile.Kind) string {
 	if k == bootfile.IPXE {
 		return ipxe
 	}
-	var or []string
-	for _, f := range firmwares() {
-		vendor := "PXEClient"
-		switch k {
-		case f.pxe:
-		case f.http:
-			vendor = "HTTPClient"
-		default:
-			continue
-		}
-		var arch, named []string
-		for _, a := range f.arch {
-			arch = append(arch, fmt.Sprintf("substring(option inetboot-arch, 0, 2) = %02x:%02x", a>>8, a&0xff))
-			named = append(named, fmt.Sprintf("substring(option vendor-class-identifier, %d, 11) = \":Arch:%05d\"", len(vendor), a))
-		}
-		if k == bootfile.PXEBIOS { // PXE 2.0 and older know no architectures
-			named = append(named, `not (substring(option vendor-class-identifier, 9, 6) = ":Arch:")`)
-		}
-		or = append(or, fmt.Sprintf("("+iscClass+" and (%s or (not exists inetboot-arch and (%s))))", len(vendor), vendor, strings.Join(arch, " or "), strings.Join(named, " or ")))
-	}
-	return "not " + ipxe + " and (" + strings.Join(or, " or ") + ")"
+	or := firmwareTest(k, tests{
+		arch: func(a uint16) string {
+			return fmt.Sprintf("substring(option inetboot-arch, 0, 2) = %02x:%02x", a>>8, a&0xff)
+		},
+		named: func(vendor string, a uint16) string {
+			return fmt.Sprintf("substring(option vendor-class-identifier, %d, 11) = \":Arch:%05d\"", len(vendor), a)
+		},
+		bare: `not (substring(option vendor-class-identifier, 9, 6) = ":Arch:")`,
+		whole: func(vendor, arch, named string) string {
+			return fmt.Sprintf("("+iscClass+" and (%s or (not exists inetboot-arch and (%s))))", len(vendor), vendor, arch, named)
+		},
+	})
+	return "not " + ipxe + " and (" + or + ")"
 }
 
 // classes are for pools, one for each kind of firmware and one for what is none.

@@ -77,27 +77,17 @@ func (w *kea) test(k bootfile.Kind) string {
 	if k == bootfile.IPXE {
 		return "option[175].exists or substring(option[77].hex,-4,all) == 'iPXE'"
 	}
-	var or []string
-	for _, f := range firmwares() {
-		vendor := "PXEClient"
-		switch k {
-		case f.pxe:
-		case f.http:
-			vendor = "HTTPClient"
-		default:
-			continue
-		}
-		var arch, named []string
-		for _, a := range f.arch {
-			arch = append(arch, fmt.Sprintf("substring(option[93].hex,0,2) == 0x%04x", a))
-			named = append(named, fmt.Sprintf("substring(option[60].hex,%d,11) == ':Arch:%05d'", len(vendor), a))
-		}
-		if k == bootfile.PXEBIOS { // PXE 2.0 and older know no architectures
-			named = append(named, "not (substring(option[60].hex,9,6) == ':Arch:')")
-		}
-		or = append(or, fmt.Sprintf("(substring(option[60].hex,0,%d) == '%s' and ((%s) or (not option[93].exists and (%s))))", len(vendor), vendor, strings.Join(arch, " or "), strings.Join(named, " or ")))
-	}
-	return "not member('inetboot-ipxe') and (" + strings.Join(or, " or ") + ")"
+	or := firmwareTest(k, tests{
+		arch: func(a uint16) string { return fmt.Sprintf("substring(option[93].hex,0,2) == 0x%04x", a) },
+		named: func(vendor string, a uint16) string {
+			return fmt.Sprintf("substring(option[60].hex,%d,11) == ':Arch:%05d'", len(vendor), a)
+		},
+		bare: "not (substring(option[60].hex,9,6) == ':Arch:')",
+		whole: func(vendor, arch, named string) string {
+			return fmt.Sprintf("(substring(option[60].hex,0,%d) == '%s' and ((%s) or (not option[93].exists and (%s))))", len(vendor), vendor, arch, named)
+		},
+	})
+	return "not member('inetboot-ipxe') and (" + or + ")"
 }
 
 func class(k bootfile.Kind) string { return "inetboot-" + k.String() }
