@@ -194,7 +194,7 @@ func (s *Settings) Check() error {
 	if strings.HasPrefix(s.Timezone, "/") || slices.Contains(strings.Split(s.Timezone, "/"), "..") {
 		return bad("timezone %q", s.Timezone)
 	}
-	if !line(s.Cmdline, maxCmdline) {
+	if !Line(s.Cmdline, maxCmdline) {
 		return bad("cmdline has more than %d bytes, or characters that are not printable", maxCmdline)
 	}
 	if err := s.checkKeys(); err != nil {
@@ -231,7 +231,7 @@ func (s *Settings) checkKeys() error {
 			return fmt.Errorf("ssh_keys of %s: %d keys, at most %d are allowed", user, len(keys), maxKeys)
 		}
 		for _, k := range keys {
-			if strings.TrimSpace(k) == "" || !line(k, maxKey) {
+			if strings.TrimSpace(k) == "" || !Line(k, maxKey) {
 				return fmt.Errorf("ssh_keys of %s: a key is no line of authorized_keys", user)
 			}
 		}
@@ -244,12 +244,10 @@ func (s *Settings) checkEnvironment() error {
 		return fmt.Errorf("environment: %d variables, at most %d are allowed", len(s.Environment), maxEnvironment)
 	}
 	for name, value := range s.Environment {
-		for i, c := range []byte(name) {
-			if c != '_' && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && (i == 0 || c < '0' || c > '9') {
-				return fmt.Errorf("environment: name %q", name)
-			}
+		if !VariableName(name) {
+			return fmt.Errorf("environment: name %q", name)
 		}
-		if name == "" || len(name) > maxText || !line(value, maxValue) {
+		if name == "" || len(name) > maxText || !Line(value, maxValue) {
 			return fmt.Errorf("environment: %s has no name, a long value, or characters that are not printable", name)
 		}
 	}
@@ -304,8 +302,19 @@ func word(s, more string) bool {
 	return true
 }
 
-// line tells whether s is one line of text.
-func line(s string, limit int) bool {
+// VariableName tells whether all of s can stand in the name of a variable of a
+// shell (POSIX.1-2017, Base Definitions 3.235), which is true of nothing at all.
+func VariableName(s string) bool {
+	for i, c := range []byte(s) {
+		if c != '_' && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && (i == 0 || c < '0' || c > '9') {
+			return false
+		}
+	}
+	return true
+}
+
+// Line tells whether s is one line of text, of at most limit bytes.
+func Line(s string, limit int) bool {
 	if len(s) > limit || !utf8.ValidString(s) {
 		return false
 	}

@@ -16,8 +16,6 @@ import (
 	"net/url"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/inetboot/inetboot/internal/bootsettings"
 	"github.com/inetboot/inetboot/internal/strictjson"
@@ -89,7 +87,7 @@ func (r *Request) Check() error {
 	if b, err := hex.DecodeString(r.Nonce); err != nil || len(b) != nonceSize {
 		return fmt.Errorf("%w: nonce: want %d hexadecimal digits", ErrInvalid, 2*nonceSize)
 	}
-	if !line(r.Host, maxText) {
+	if !bootsettings.Line(r.Host, maxText) {
 		return fmt.Errorf("%w: host", ErrInvalid)
 	}
 	return nil
@@ -156,7 +154,7 @@ func (a *Answer) Check() error {
 	if v := a.Validity(); v > MaxValidity {
 		return bad("it would count for %v, at most %v are allowed", v, MaxValidity)
 	}
-	if !line(a.Image, maxText) || !line(a.Entry, maxText) {
+	if !bootsettings.Line(a.Image, maxText) || !bootsettings.Line(a.Entry, maxText) {
 		return bad("image or entry")
 	}
 	if t := a.Timeout; t != nil && (*t < -1 || *t > 86400) {
@@ -180,29 +178,14 @@ func CheckVariables(v map[string]string) error {
 		return fmt.Errorf("%w: %d variables, at most %d are allowed", ErrInvalid, len(v), maxVariables)
 	}
 	for name, value := range v {
-		for i, c := range []byte(name) {
-			if c != '_' && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && (i == 0 || c < '0' || c > '9') {
-				return fmt.Errorf("%w: variable %q", ErrInvalid, name)
-			}
+		if !bootsettings.VariableName(name) {
+			return fmt.Errorf("%w: variable %q", ErrInvalid, name)
 		}
-		if name == "" || len(name) > maxText || !line(value, maxValue) {
+		if name == "" || len(name) > maxText || !bootsettings.Line(value, maxValue) {
 			return fmt.Errorf("%w: variable %q has a long name or value, or characters that are not printable", ErrInvalid, name)
 		}
 	}
 	return nil
-}
-
-// line tells whether s is one line of text.
-func line(s string, limit int) bool {
-	if len(s) > limit || !utf8.ValidString(s) {
-		return false
-	}
-	for _, c := range s {
-		if !unicode.IsPrint(c) && c != '\t' {
-			return false
-		}
-	}
-	return true
 }
 
 // envelope is an answer on its way.
