@@ -188,5 +188,5 @@ func TestSessionOnBadServers(t *testing.T) {
 	v.expect(t, "connection refused", ": waiting for it")
 	time.Sleep(3 * time.Second) // longer than what a few attempts take
 	srv = serve()
-	v.expect(t, "failed: kernel: the kernel cannot be loaded") // so it is there, and right
+	v.expect(t, "failed: kernel: the kernel cannot be loaded", " >  1  Try again") // so it is there, and right
 }

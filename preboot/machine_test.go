@@ -123,13 +123,13 @@ func TestSessionWithSettings(t *testing.T) {
 		t.Errorf("the menu says something about settings:\n%s", text)
 	}
 	v.press(t, "\r")
-	v.expect(t, "failed: kernel: the kernel cannot be loaded")
+	v.expect(t, "failed: kernel: the kernel cannot be loaded", " >  1  Try again")
 	want := "inetboot: command line: image.option=1 entry.option=2 quiet=no e1000e.IntMode=1 quiet inetboot.boot=" + s.id
 	if lines := strings.Join(s.con.Lines(), "\n"); !strings.Contains(lines, want) {
 		t.Errorf("nothing says %q:\n%s", want, lines)
 	}
 	v.press(t, "\x1b")
-	v.expect(t, "inetboot: failed: kernel")
+	v.expect(t, "inetboot: failed: kernel", " >  1  Tiny Linux 1")
 
 	// What does not count is said, and is not used.
 	replayed := set.last
@@ -180,7 +180,7 @@ func TestSessionWithSettings(t *testing.T) {
 		}
 	}
 	v.press(t, "\r")
-	v.expect(t, "failed: kernel: the kernel cannot be loaded")
+	v.expect(t, "failed: kernel: the kernel cannot be loaded", " >  1  Try again")
 	want = "inetboot: command line: image.option=1 entry.option=2 quiet inetboot.boot=" + s.id
 	if lines := strings.Join(s.con.Lines(), "\n"); !strings.Contains(lines, want) {
 		t.Errorf("without settings nothing says %q:\n%s", want, lines)
@@ -195,7 +195,7 @@ func TestSessionWithSettings(t *testing.T) {
 	v.press(t, ctrlR)
 	v.expect(t, "inetboot: menu ready")
 	v.press(t, "\r")
-	v.expect(t, "failed: kernel: the kernel cannot be loaded")
+	v.expect(t, "failed: kernel: the kernel cannot be loaded", " >  1  Try again")
 	if lines := strings.Join(s.con.Lines(), "\n"); strings.Count(lines, from) != before+2 {
 		t.Errorf("the settings were not asked for anew:\n%s", lines)
 	}

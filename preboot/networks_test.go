@@ -120,7 +120,7 @@ table inet test {
 				t.Errorf("the network = %+v; want eth0 with the lease of 10.77.0.1", c)
 			}
 			v.press(t, "\r")
-			v.expect(t, "failed: kernel: the kernel cannot be loaded") // so it is there, and right
+			v.expect(t, "failed: kernel: the kernel cannot be loaded", " >  1  Try again") // so it is there, and right
 			if out, err := exec.Command("nft", "list", "ruleset").CombinedOutput(); err != nil || strings.Contains(string(out), "counter") && !strings.Contains(string(out), "counter packets 0 ") {
 				t.Errorf("name servers of nobody here were asked: %v\n%s", err, out)
 			}

@@ -244,7 +244,7 @@ func TestSessionOfAPerson(t *testing.T) {
 	v.press(t, "\tedit\r")
 	v.expect(t, "image.option=1 entry.option=2 quiet", "[ Start it ]")
 	v.press(t, " typed=1"+keyDown+"\r")
-	v.expect(t, "failed: kernel: the kernel cannot be loaded")
+	v.expect(t, "failed: kernel: the kernel cannot be loaded", " >  1  Try again")
 	if want := "inetboot: command line: image.option=1 entry.option=2 quiet typed=1 inetboot.boot=" + s.id; !strings.Contains(strings.Join(s.con.Lines(), "\n"), want) {
 		t.Errorf("nothing says %q", want)
 	}
@@ -258,7 +258,7 @@ func TestSessionOfAPerson(t *testing.T) {
 	v.press(t, keyClear+p.url+"/tiny.json"+keyPgDn+"\r")
 	v.expect(t, "UNVERIFIED: http://10.77.0.1:8080/tiny.json says that it is tiny 1.", " >  1  Do not start it")
 	v.press(t, "2\r")
-	v.expect(t, "failed: kernel: the kernel cannot be loaded")
+	v.expect(t, "failed: kernel: the kernel cannot be loaded", " >  1  Try again")
 	v.press(t, "\x1b")
 	v.expect(t, " >  1  Tiny Linux 1")
 

@@ -145,13 +145,13 @@ func TestSessionOnStuckServers(t *testing.T) {
 			v.press(t, "another\r")
 			v.expect(t, "Base URL of the store")
 			v.press(t, keyClear+fmt.Sprintf("http://10.77.0.1:%d", otherPort)+keyPgDn+"\r")
-			v.expect(t, "failed: kernel: the kernel cannot be loaded") // so it is there, and right
+			v.expect(t, "failed: kernel: the kernel cannot be loaded", " >  1  Try again") // so it is there, and right
 		})
 		t.Run("with another, "+f.name, func(t *testing.T) {
 			s, v := start(t, fmt.Sprintf("%s,http://10.77.0.1:%d", p.url, otherPort), 0)
 			p.set(where.kernel, f.wrap, false)
 			v.press(t, "\r")
-			v.expect(t, "failed: kernel: the kernel cannot be loaded")
+			v.expect(t, "failed: kernel: the kernel cannot be loaded", " >  1  Try again")
 			p.mu.Lock()
 			bad := p.bad
 			p.mu.Unlock()
