@@ -42,7 +42,7 @@ func (o *rootOptions) flags(cmd *cobra.Command) {
 	f.BoolVar(&o.nbd, "nbd", false, "with --lan: export the roots of published images over NBD, read-only")
 	f.IntVar(&o.nbdPort, "nbd-port", nbd.DefaultPort, "TCP port of NBD")
 	f.StringArrayVar(&o.networks, "roots-network", nil, "one more network, such as 10.9.0.0/24, whose machines may use NFS and NBD beside the LAN's; may be repeated")
-	f.StringVar(&o.memory, "roots-memory", "64M", "memory for contents of images that NFS and NBD keep, about")
+	f.StringVar(&o.memory, "roots-memory", "", "memory for contents of images that NFS and NBD keep, about (default an eighth of what there is, from 64M to 4G)")
 	f.BoolVar(&o.swap, "swap", false, "with --lan: swap over NBD for machines whose settings have swap = SIZE or swap = yes")
 	f.StringVar(&o.swapSize, "swap-size", "512M", "size for swap = yes")
 	f.StringVar(&o.swapQuota, "swap-quota", "64G", "most that the swap of all machines takes on the disk")
@@ -75,10 +75,12 @@ func (p *lanParts) library(o *options) (*images.Library, error) {
 	if p.images != nil {
 		return p.images, nil
 	}
-	memory, err := clients.ParseSize(o.lan.roots.memory)
+	memory, err := o.lan.roots.keep()
 	if err != nil {
-		return nil, fmt.Errorf("--roots-memory: %w", err)
+		return nil, err
 	}
+	p.log.Info("contents of images are kept in memory for NFS and NBD", "bytes", memory)
+	boundHeap(memory)
 	p.images = images.New(images.Options{Store: p.store, Blocks: read.Dir(filepath.Join(p.data, "store")), Memory: int(memory), Logger: p.log})
 	return p.images, nil
 }

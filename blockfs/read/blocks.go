@@ -28,6 +28,7 @@ package read
 import (
 	"context"
 	"log/slog"
+	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,6 +47,7 @@ type Options struct {
 	Parallel int           // most blocks being fetched at once; 0: 16
 	Ahead    int           // most blocks fetched ahead of a sequential reader; 0: 32; below 0: none
 	Patience time.Duration // see SetPatience; 0: 30 s
+	Shared   bool          // other readers will read the same, as clients of a file server do; see rest
 	Cache    Cache         // asked before the Source; nil: none
 	Keep     Keep          // told of blocks that came in a pack and are right; nil: nobody
 	Logger   *slog.Logger  // nil: silent
@@ -129,6 +131,7 @@ type entry struct {
 	near     bool // its fetch tries the cache and what came in a pack
 	refs     int  // readers
 	seen     int  // bytes that readers have had
+	whole    bool // they have had all of it
 	data     []byte
 	err      error
 	done     chan struct{} // closed when state is ready or failed
@@ -356,14 +359,21 @@ func pop(queue *[]*entry, ok func(*entry) bool) *entry {
 
 // rest puts a ready entry without readers where eviction finds it: blocks that
 // were read to their end go first, since the kernel has their contents.
-// b.mu is held.
+//
+// With Options.Shared nobody has them. Of the blocks that have been read once
+// half go first: so a reader of more than there is room for leaves most of what
+// is there, and what several readers have read replaces what nobody reads any
+// more. Blocks that are read again go last. b.mu is held.
 func (b *Blocks) rest(e *entry) {
 	if e.pin || e.linked() {
 		return
 	}
 	at := &b.idle // newest
 	if e.seen >= e.block.PlainLen {
-		at = b.idle.next // oldest
+		if !b.opt.Shared || !e.whole && rand.N(2) == 0 {
+			at = b.idle.next // oldest
+		}
+		e.whole = true
 	}
 	e.prev, e.next = at.prev, at
 	e.prev.next, e.next.prev = e, e

@@ -63,6 +63,9 @@ type Spans struct {
 // Release.
 func (s *Spans) Slices() [][]byte { return s.slices }
 
+// Zero tells whether a slice is of a zero block.
+func (s *Spans) Zero(i int) bool { return &s.slices[i][0] == &zeros[0] }
+
 // Len returns the number of bytes.
 func (s *Spans) Len() int { return s.n }
 

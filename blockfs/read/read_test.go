@@ -562,6 +562,46 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
+// With Shared, two reads of what does not fit find a good part of it in memory,
+// and what is read by several replaces what nobody reads any more. Memory is
+// bounded as ever.
+func TestShared(t *testing.T) {
+	const n, limit = 160, 10 << 20
+	s, x, _ := fake(t, 2*n)
+	s.delay = 0
+	// Blocks of 64 KiB lie in buffers that are 4 KiB larger: 150 fit.
+	b := read.New(s, read.Options{Memory: limit, Ahead: -1, Shared: true})
+	defer b.Close()
+	f := b.Open(x)
+	pass := func(from int) (hits int64) {
+		before := b.Stats().Memory.Blocks
+		p := make([]byte, 48<<10)
+		for off := int64(from) << 16; off < int64(from+n)<<16; off += int64(len(p)) {
+			if _, err := f.ReadAt(t.Context(), p[:min(int64(len(p)), int64(from+n)<<16-off)], off); err != nil {
+				t.Fatal(err)
+			}
+			if held := b.Stats().HeldBytes; held > limit+8<<20+1<<20 { // free buffers; what is in use
+				t.Fatalf("%d bytes are held", held)
+			}
+		}
+		return b.Stats().Memory.Blocks - before
+	}
+	cold := pass(0)
+	var again int64
+	for range 4 {
+		again += pass(0) - cold
+	}
+	if again < 4*n/4 {
+		t.Errorf("%d of %d blocks were in memory when they were read again; want a quarter at least", again, 4*n)
+	}
+	for range 5 {
+		pass(n)
+	}
+	if hits := pass(n) - cold; hits < n/2 {
+		t.Errorf("%d of %d blocks of the newer file are in memory when it is read for the seventh time; want half of them at least", hits, n)
+	}
+}
+
 func TestDirIsNotLedAstray(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(dir, "blocks"), 0o755); err != nil {

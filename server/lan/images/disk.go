@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
+
+	"github.com/inetboot/inetboot/blockfs/read"
 )
 
 // Disk is a root as one read-only disk. It is safe for concurrent use.
@@ -127,6 +129,22 @@ func (d *Disk) ReadAt(ctx context.Context, p []byte, off int64) (n int, err erro
 	}
 	m, err := d.data.ReadAt(ctx, p[n:], off+int64(n)-d.meta.Size())
 	return n + m, err
+}
+
+// Spans returns n bytes from off on where they are in memory; nil without an
+// error if they have to be changed on the way, and only ReadAt has them.
+func (d *Disk) Spans(ctx context.Context, off int64, n int) (*read.Spans, error) {
+	f := d.meta
+	if d.data != nil {
+		if off -= d.meta.Size(); off < 0 {
+			return nil, nil
+		}
+		f = d.data
+	}
+	if f, ok := f.(*read.File); ok {
+		return f.Spans(ctx, off, n)
+	}
+	return nil, nil
 }
 
 // readMeta fills p with what the metadata are on this disk.

@@ -90,7 +90,7 @@ func New(o Options) *Library {
 	return &Library{
 		store: o.Store,
 		blocks: read.New(o.Blocks, read.Options{
-			Memory: o.Memory, Logger: o.Logger, Patience: time.Second,
+			Memory: o.Memory, Shared: true, Logger: o.Logger, Patience: time.Second,
 		}),
 		names: make(map[digest.SHA256]Name),
 		open:  make(map[digest.SHA256]*Image),

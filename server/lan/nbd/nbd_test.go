@@ -302,11 +302,16 @@ func FuzzClient(f *testing.F) {
 	f.Add(append(append(append(hello, option(optStructured, nil)...), option(optGo, goX)...), readRequest(1, 0, 100)...))
 	f.Add(append(append(hello, option(optInfo, goX)...), option(99, []byte{1})...))
 	f.Add(append(append(hello, option(optExportName, []byte{'x'})...), readRequest(1, 5, 1<<31)...))
+	inMemory, content := newSpanDisk(f, 300_000, -100_000, 5, -5000, 0, 1000)
 	f.Fuzz(func(t *testing.T, data []byte) {
+		disk := Disk(failing(1 << 18))
+		if len(data)%2 == 0 {
+			disk = inMemory
+		}
 		client, server := net.Pipe()
 		s := &Server{
 			Find: func(context.Context, netip.Addr, string) (*Export, error) {
-				return &Export{Name: "x", Size: 1 << 20, Disk: failing(1 << 19)}, nil
+				return &Export{Name: "x", Size: int64(len(content)), Disk: disk}, nil
 			},
 			List:   func(context.Context, netip.Addr) ([]string, error) { return []string{"x"}, nil },
 			Logger: storetest.Silent(),

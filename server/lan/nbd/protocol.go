@@ -54,6 +54,7 @@ const (
 
 	chunkDone  = 1 << 0
 	chunkData  = 1
+	chunkHole  = 2
 	chunkError = 1<<15 + 1
 
 	errPerm     = 1

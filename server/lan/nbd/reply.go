@@ -3,7 +3,10 @@ package nbd
 import (
 	"context"
 	"encoding/binary"
+	"io"
 	"time"
+
+	"github.com/inetboot/inetboot/blockfs/read"
 )
 
 // headRoom is for the header before the data of an answer, in one buffer with
@@ -55,12 +58,15 @@ func (c *conn) fail(q *request, code uint32) error {
 }
 
 // fetch reads the next piece of q, at most as much as buf takes, behind the
-// room for a header.
+// room for a header; nil with an error, which is logged.
 func (c *conn) fetch(ctx context.Context, e *Export, q *request, buf []byte, at uint32) ([]byte, error) {
 	b := buf[headRoom:][:min(int(q.length-at), len(buf)-headRoom)]
 	n, err := e.Disk.ReadAt(ctx, b, int64(q.offset)+int64(at))
 	if n == len(b) {
 		return b, nil
+	}
+	if err == nil {
+		err = io.ErrUnexpectedEOF
 	}
 	if ctx.Err() == nil {
 		c.log.Error("NBD read", "export", e.Name, "offset", q.offset+uint64(at), "bytes", len(b), "error", err)
@@ -72,55 +78,113 @@ func (c *conn) fetch(ctx context.Context, e *Export, q *request, buf []byte, at 
 // piece.
 func (c *conn) readChunks(ctx context.Context, e *Export, q *request, buf []byte) error {
 	for at := uint32(0); at < q.length; {
-		data, err := c.fetch(ctx, e, q, buf, at)
-		if data == nil {
-			if ctx.Err() != nil {
-				return err
-			}
-			return c.fail(q, errIO)
-		}
-		flags := uint16(0)
-		if at+uint32(len(data)) == q.length {
-			flags = chunkDone
-		}
-		head := appendChunk(buf[:0], q, flags, chunkData, 8+len(data))
-		binary.BigEndian.AppendUint64(head, q.offset+uint64(at))
-		c.mu.Lock()
-		err = c.send(buf[:headRoom+len(data)])
-		c.mu.Unlock()
+		n, err := c.readChunk(ctx, e, q, buf, at)
 		if err != nil {
 			return err
 		}
-		at += uint32(len(data))
+		if n == 0 {
+			return c.fail(q, errIO)
+		}
+		at += n
 	}
 	return nil
+}
+
+// readChunk answers a piece of a read and returns its length, 0 if it could not
+// be read. An error means that the connection cannot be used any more.
+func (c *conn) readChunk(ctx context.Context, e *Export, q *request, buf []byte, at uint32) (uint32, error) {
+	if q.flags&cmdFlagDF == 0 {
+		s, err := c.spans(ctx, e, q, at)
+		if s != nil {
+			n := uint32(s.Len())
+			parts := chunks(q, at, s)
+			if c.mu.TryLock() {
+				defer c.mu.Unlock()
+				return n, c.push(parts, s, buf)
+			}
+			// Who has the lock may be waiting for the client.
+			b := gather(buf, parts)
+			s.Release()
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			return n, c.send(b)
+		}
+		if err != nil {
+			return 0, ended(ctx, err)
+		}
+	}
+	data, err := c.fetch(ctx, e, q, buf, at)
+	if data == nil {
+		return 0, ended(ctx, err)
+	}
+	flags := uint16(0)
+	if at+uint32(len(data)) == q.length {
+		flags = chunkDone
+	}
+	head := appendChunk(buf[:0], q, flags, chunkData, 8+len(data))
+	binary.BigEndian.AppendUint64(head, q.offset+uint64(at))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return uint32(len(data)), c.send(buf[:headRoom+len(data)])
+}
+
+// ended returns the error of a read that failed because ctx has ended.
+func ended(ctx context.Context, err error) error {
+	if ctx.Err() == nil {
+		return nil
+	}
+	return err
 }
 
 // readSimple answers a read in one go. An error behind the first piece can
 // only be told by hanging up.
 func (c *conn) readSimple(ctx context.Context, e *Export, q *request, buf []byte) error {
-	data, err := c.fetch(ctx, e, q, buf, 0)
-	if data == nil {
+	// next returns a piece, in one of two ways.
+	next := func(at uint32) ([]byte, *read.Spans, error) {
+		s, err := c.spans(ctx, e, q, at)
+		if s != nil || err != nil {
+			return nil, s, err
+		}
+		data, err := c.fetch(ctx, e, q, buf, at)
+		return data, nil, err
+	}
+	data, s, err := next(0)
+	if err != nil {
 		if ctx.Err() != nil {
 			return err
 		}
 		return c.fail(q, errIO)
 	}
-	const length = 16
-	appendSimple(buf[:headRoom-length], q, 0)
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if err := c.send(buf[headRoom-length : headRoom+len(data)]); err != nil {
-		return err
+	if !c.mu.TryLock() { // who has the lock may be waiting for the client
+		if s != nil {
+			data = gather(buf[headRoom:], s.Slices())
+			s.Release()
+			s = nil
+		}
+		c.mu.Lock()
 	}
-	for at := uint32(len(data)); at < q.length; at += uint32(len(data)) {
-		if data, err = c.fetch(ctx, e, q, buf, at); data == nil {
+	defer c.mu.Unlock()
+	const length = 16
+	head := buf[headRoom-length : headRoom]
+	appendSimple(head[:0], q, 0)
+	for at := uint32(0); ; {
+		n := len(data)
+		if s != nil {
+			n = s.Len()
+			err = c.push(append([][]byte{head}, s.Slices()...), s, buf)
+		} else {
+			err = c.send(buf[headRoom-len(head) : headRoom+n])
+		}
+		if err != nil {
+			return err
+		}
+		head = nil
+		if at += uint32(n); at == q.length {
+			return nil
+		}
+		if data, s, err = next(at); err != nil {
 			c.bad = err // the answer is cut off
 			return err
 		}
-		if err := c.send(data); err != nil {
-			return err
-		}
 	}
-	return nil
 }

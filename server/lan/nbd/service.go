@@ -33,6 +33,8 @@ type Service struct {
 	ln net.Listener
 }
 
+var _ SpanDisk = (*images.Disk)(nil)
+
 // Swap is who may swap.
 type Swap struct {
 	Files *swap.Files
