@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -24,6 +25,7 @@ const sendTimeout = 5 * time.Second
 type quickSocket struct {
 	fd   int
 	free func() // its place
+	look look
 
 	mu   sync.Mutex
 	over bool // no more waiting
@@ -34,13 +36,13 @@ var _ socket = (*quickSocket)(nil)
 
 // dialQuick opens one for IPv4; local may be none. free is called when it is
 // closed, or cannot be opened.
-func dialQuick(local netip.Addr, peer netip.AddrPort, free func()) (_ *quickSocket, err error) {
+func dialQuick(local netip.Addr, peer netip.AddrPort, looking *atomic.Bool, free func()) (_ *quickSocket, err error) {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		free()
 		return nil, err
 	}
-	q := &quickSocket{fd: fd, free: free}
+	q := &quickSocket{fd: fd, free: free, look: look{turn: looking}}
 	tv := unix.NsecToTimeval(int64(sendTimeout))
 	err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &tv)
 	if err == nil {
@@ -61,7 +63,10 @@ func dialQuick(local netip.Addr, peer netip.AddrPort, free func()) (_ *quickSock
 // Read implements socket.
 func (q *quickSocket) Read(p []byte) (int, error) {
 	for {
-		n, err := unix.Read(q.fd, p)
+		n, ok, err := q.look.read(q.fd, p)
+		if !ok {
+			n, err = unix.Read(q.fd, p)
+		}
 		switch {
 		case errors.Is(err, unix.EINTR):
 			continue

@@ -58,6 +58,7 @@ type Server struct {
 
 	listeners []*listener
 	quick     chan struct{} // as many as there are quickSockets
+	looking   atomic.Bool   // one of these looks for a packet
 
 	refused atomic.Int64 // requests for which there was no room, not yet logged
 	logged  atomic.Int64 // when that was logged, as Unix time
@@ -336,7 +337,7 @@ func (s *Server) dial(local netip.Addr, peer netip.AddrPort) (socket, error) {
 	if peer.Addr().Is4() && (!local.IsValid() || local.Is4()) {
 		select {
 		case s.quick <- struct{}{}:
-			conn, err := dialQuick(local, peer, func() { <-s.quick })
+			conn, err := dialQuick(local, peer, &s.looking, func() { <-s.quick })
 			if err == nil {
 				return conn, nil
 			}

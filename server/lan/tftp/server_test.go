@@ -48,7 +48,7 @@ func files() fstest.MapFS {
 	}
 }
 
-func start(t *testing.T, o Options) (*Server, netip.AddrPort) {
+func start(t testing.TB, o Options) (*Server, netip.AddrPort) {
 	t.Helper()
 	if o.Addrs == nil {
 		o.Addrs = []netip.AddrPort{netip.MustParseAddrPort("127.0.0.1:0")}
