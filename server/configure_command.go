@@ -66,6 +66,8 @@ func (c *configureCommand) installFlags(cmd *cobra.Command, file string) {
 }
 
 func (c *configureCommand) dhcpCommand(format configure.Format, name string) *cobra.Command {
+	own := *c // each command has its own file
+	c = &own
 	var template, print string
 	var set []string
 	var server string
@@ -124,12 +126,15 @@ Machines that have to boot again, as their boot file, address or name is another
 		if err != nil {
 			return err
 		}
-		reload := c.reload
-		if reload == "" && c.file == configure.DefaultFile(format) {
-			reload = configure.ReloadCommand(cmd.Context(), format)
+		service := configure.Service{Command: c.reload}
+		if c.reload == "" && c.file == configure.DefaultFile(format) {
+			service = configure.FindService(cmd.Context(), format)
+			if file, _ := configure.NamesNoInterface(format, c.o.lan.iface); file != "" && c.o.lan.iface != "" {
+				warnings = append(warnings, fmt.Sprintf("%s names no interface, so the service serves all networks, those of IPv6 included, and ends if one of these has no configuration: set INTERFACESv4=\"%s\" there", file, c.o.lan.iface))
+			}
 		}
 		in := &configure.Install{File: c.file, Mode: 0o644, Check: configure.CheckCommand(format)}
-		return c.install(cmd.Context(), in, reload, conf, append(warnings, conf.Warnings...))
+		return c.install(cmd.Context(), in, service, conf, append(warnings, conf.Warnings...))
 	}
 	return cmd
 }
@@ -144,7 +149,7 @@ type configured struct {
 }
 
 // install writes a file, or shows what would be written.
-func (c *configureCommand) install(ctx context.Context, in *configure.Install, reload string, conf *configure.Config, warnings []string) error {
+func (c *configureCommand) install(ctx context.Context, in *configure.Install, service configure.Service, conf *configure.Config, warnings []string) error {
 	if c.file == "-" {
 		_, err := io.WriteString(c.out, conf.Text)
 		return err
@@ -153,10 +158,10 @@ func (c *configureCommand) install(ctx context.Context, in *configure.Install, r
 		in.Check = nil
 	}
 	if c.silent {
-		reload = ""
+		service = configure.Service{}
 	}
-	if reload != "" {
-		in.Reload = configure.Shell(reload)
+	if service.Command != "" {
+		in.Reload = service.Reload
 	}
 	step := in.Run
 	if c.dryRun {
@@ -164,9 +169,12 @@ func (c *configureCommand) install(ctx context.Context, in *configure.Install, r
 	}
 	r, err := step(ctx, conf.Text)
 	if err != nil {
+		if len(warnings) > 0 {
+			err = fmt.Errorf("%w\nwarning: %s", err, strings.Join(warnings, "\nwarning: "))
+		}
 		return err
 	}
-	d := configured{Result: r, DryRun: c.dryRun, Reload: reload, Warnings: warnings}
+	d := configured{Result: r, DryRun: c.dryRun, Reload: service.Command, Warnings: warnings}
 	if r.Changed && conf.Clients != nil {
 		d.Reboot = configure.Compare(configure.ReadTable(r.Old), conf.Clients)
 	}

@@ -27,6 +27,8 @@ func ownFlags() []string {
 }
 
 func (c *configureCommand) nftablesCommand() *cobra.Command {
+	own := *c
+	c = &own
 	var allow, interfaces []string
 	cmd := &cobra.Command{
 		Use:   "nftables",
@@ -49,14 +51,14 @@ table drops stays dropped. They are loaded at once; "server configure systemd --
 			return err
 		}
 		in := &configure.Install{File: c.file, Mode: 0o644, Check: configure.NftablesCheck}
-		reload := c.reload
-		if reload == "" && c.file == configure.NftablesFile {
-			reload = "nft -f " + configure.NftablesFile
+		service := configure.Service{Command: c.reload}
+		if c.reload == "" && c.file == configure.NftablesFile {
+			service.Command = "nft -f " + configure.NftablesFile
 		}
 		if err := c.makeFolder(); err != nil {
 			return err
 		}
-		return c.install(cmd.Context(), in, reload, &configure.Config{Text: text}, nil)
+		return c.install(cmd.Context(), in, service, &configure.Config{Text: text}, nil)
 	}
 	return cmd
 }
@@ -110,6 +112,8 @@ func keepsSession(iface string, ports []configure.Port) error {
 }
 
 func (c *configureCommand) systemdCommand() *cobra.Command {
+	own := *c
+	c = &own
 	var u unitOptions
 	cmd := &cobra.Command{
 		Use:   "systemd",
@@ -135,11 +139,11 @@ The unit is enabled, and started or restarted.`,
 			warnings = append(warnings, fmt.Sprintf("%s keeps others than its owner out, and so the service's user from its program %s: put it elsewhere, as server setup does", dir, u.path))
 		}
 		in := &configure.Install{File: c.file, Mode: 0o644, Check: configure.UnitCheck}
-		reload := c.reload
-		if reload == "" && c.file == configure.UnitFile {
-			reload = unitReload
+		service := configure.Service{Command: c.reload}
+		if c.reload == "" && c.file == configure.UnitFile {
+			service = unitService()
 		}
-		return c.install(cmd.Context(), in, reload, &configure.Config{Text: text}, warnings)
+		return c.install(cmd.Context(), in, service, &configure.Config{Text: text}, warnings)
 	}
 	return cmd
 }
@@ -157,7 +161,10 @@ func closedTo(path string) string {
 	}
 }
 
-const unitReload = "systemctl daemon-reload && systemctl enable -q inetboot.service && systemctl restart inetboot.service"
+// unitService starts the unit anew, at each boot of the machine, too.
+func unitService() configure.Service {
+	return configure.Service{Command: "systemctl daemon-reload && systemctl enable -q inetboot.service && systemctl restart inetboot.service", Unit: "inetboot.service"}
+}
 
 // unitOptions are what a unit has beside the server's options.
 type unitOptions struct {
@@ -196,6 +203,9 @@ func (u *unitOptions) text(o *options, set *pflag.FlagSet) (string, error) {
 	if v.Args, err = serverArgs(set); err != nil {
 		return "", err
 	}
+	if !set.Changed("data") { // the unit's user has no home, where it would be by default
+		v.Args = append([]string{"--data=" + data}, v.Args...)
+	}
 	ports, err := configuredPorts(o)
 	if err != nil {
 		return "", err
@@ -206,7 +216,7 @@ func (u *unitOptions) text(o *options, set *pflag.FlagSet) (string, error) {
 	if o.lan.iface != "" && o.lan.dhcp.mode != "off" {
 		v.Capabilities, v.Packet = append(v.Capabilities, "CAP_NET_RAW"), true
 	}
-	for _, p := range []string{o.lan.boot.media, o.lan.clients, o.tokenFile, o.passphraseFile, o.tlsCert, o.tlsKey} {
+	for _, p := range []string{o.lan.boot.media, o.lan.boot.arm64File(), o.lan.clients, o.tokenFile, o.passphraseFile, o.tlsCert, o.tlsKey} {
 		if p != "" {
 			v.Readable = append(v.Readable, p)
 		}
@@ -216,7 +226,7 @@ func (u *unitOptions) text(o *options, set *pflag.FlagSet) (string, error) {
 
 // pathFlags name files, which a unit needs whole.
 func pathFlags() []string {
-	return []string{"data", "token-file", "passphrase-file", "tls-cert", "tls-key", "media", "clients"}
+	return []string{"data", "token-file", "passphrase-file", "tls-cert", "tls-key", "media", "arm64", "clients"}
 }
 
 // serverArgs returns the server's options as they were given, without the user,
@@ -233,7 +243,7 @@ func serverArgs(set *pflag.FlagSet) (args []string, err error) {
 			return
 		}
 		v := f.Value.String()
-		if slices.Contains(pathFlags(), f.Name) {
+		if slices.Contains(pathFlags(), f.Name) && !strings.Contains(v, "://") {
 			var aerr error
 			if v, aerr = filepath.Abs(v); aerr != nil {
 				err = errors.Join(err, aerr)

@@ -33,6 +33,15 @@ func testMedia(t *testing.T, dir string) {
 	}
 }
 
+// armProgram is what a program of UEFI for arm64 begins with.
+func armProgram() []byte {
+	b := make([]byte, 512)
+	copy(b, "MZ")
+	b[0x3c] = 0x80
+	copy(b[0x80:], "PE\x00\x00\x64\xaa")
+	return append(b, "the rest"...)
+}
+
 // scan returns the ports of 10.0.0.1 that are open, as seen from a namespace:
 // all low ports of TCP, of UDP some hundreds, as refusals of those are rationed,
 // and of the high ports some, with all that anybody in these tests listens at.

@@ -60,6 +60,7 @@ func (c *configureCommand) site(ctx context.Context, server string) (*configure.
 	} else {
 		s.Files.BIOS = mediaHas(dir, bootmedia.BIOS, bootmedia.Module)
 	}
+	s.Files.ARM64 = o.lan.boot.arm64Name(dir != "" && mediaHas(dir, bootmedia.ARM64))
 	if o.lan.boot.noTFTP {
 		s.Files.BIOS = false
 		warnings = append(warnings, "without TFTP, machines boot by UEFI HTTP boot and iPXE only")

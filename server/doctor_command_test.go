@@ -76,7 +76,10 @@ func TestDoctor(t *testing.T) {
 	check(t, "in order, on the server", list, nil)
 	if code != 0 || !slices.ContainsFunc(list, func(f doctor.Finding) bool {
 		return f.Stage == doctor.StageSyslog && f.What == "udp" && strings.Contains(f.Got, "in the server's logs")
-	}) || slices.ContainsFunc(list, func(f doctor.Finding) bool { return f.Status != doctor.OK }) {
+	}) || slices.ContainsFunc(list, func(f doctor.Finding) bool {
+		arm64 := strings.HasSuffix(f.What, "arm64")
+		return (f.Status != doctor.OK) != arm64 || arm64 && !strings.Contains(f.Got, "--arm64 names a program")
+	}) {
 		t.Errorf("in order, on the server: %d, %+v", code, list)
 	}
 
@@ -144,14 +147,24 @@ func TestDoctor(t *testing.T) {
 		t.Errorf("rival: %d", code)
 	}
 	end()
-	// One that names none harms nobody: ours is a proxy beside it.
+	// One that names none harms nobody: ours is a proxy beside it. It has a program
+	// for arm64 now.
 	end = rival()
 	stop()
-	_, stop = n.serve(server, bin, data, "--media", media)
+	arm64 := filepath.Join(media, "grubaa64.efi")
+	if err := os.WriteFile(arm64, armProgram(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	_, stop = n.serve(server, bin, data, "--media", media, "--arm64", arm64)
 	code, _, list = n.diagnose(client, bin, remote...)
 	check(t, "proxy", list, nil)
 	if code != 0 || !strings.Contains(list[0].Got, "10.0.0.9 offers 10.0.0.5") {
 		t.Errorf("a proxy beside another server: %d, %+v", code, list[0])
+	}
+	for _, key := range []string{"dhcp arm64", "dhcp http-arm64", "tftp arm64", "http http-arm64"} {
+		if !slices.ContainsFunc(list, func(f doctor.Finding) bool { return f.Stage+" "+f.What == key && f.Status == doctor.OK }) {
+			t.Errorf("with a program for arm64: nothing good is said about %s: %+v", key, list)
+		}
 	}
 	end()
 	code, _, list = n.diagnose(client, bin, remote...)

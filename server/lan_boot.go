@@ -26,6 +26,7 @@ import (
 // bootOptions are the options of the files that machines boot from.
 type bootOptions struct {
 	media    string
+	arm64    string
 	noTFTP   bool
 	tftpPort int
 }
@@ -33,6 +34,7 @@ type bootOptions struct {
 func (o *bootOptions) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&o.media, "media", "", "with --lan: folder with inetboot.efi, vmlinuz, initramfs.xz, pxelinux.0 and ldlinux.c32, which `make iso` builds (default: the program's own folder if they are there, else "+mediaFolder+")")
+	f.StringVar(&o.arm64, "arm64", "", "with --lan: UEFI program for machines with arm64: a file, or a URL, which UEFI HTTP boot alone can load (default: "+bootmedia.ARM64+" in the folder of --media, if it is there)")
 	f.BoolVar(&o.noTFTP, "no-tftp", false, "with --lan: no TFTP; machines that boot by HTTP still can")
 	f.IntVar(&o.tftpPort, "tftp-port", tftp.Port, "port of TFTP")
 }
@@ -40,10 +42,35 @@ func (o *bootOptions) flags(cmd *cobra.Command) {
 // mediaFolder is where packages put the media.
 const mediaFolder = "/usr/lib/inetboot"
 
+// arm64File returns the file of --arm64, "" where it is a URL or nothing.
+func (o *bootOptions) arm64File() string {
+	if strings.Contains(o.arm64, "://") {
+		return ""
+	}
+	return o.arm64
+}
+
+// arm64Name returns what machines with arm64 are told to load, "" for nothing. has
+// tells whether the boot files have a program for them.
+func (o *bootOptions) arm64Name(has bool) string {
+	switch {
+	case strings.Contains(o.arm64, "://"):
+		return o.arm64
+	case has || o.arm64 != "":
+		return bootmedia.ARM64
+	}
+	return ""
+}
+
 // openMedia opens the boot files, made for this server; nil if nobody named a
 // folder and there is none.
 func openMedia(o *options, p *lanParts) (*bootmedia.Files, error) {
-	b := bootmedia.Options{Dir: o.lan.boot.media, Site: site.Site{URLs: []string{p.url()}}}
+	if strings.Contains(o.lan.boot.arm64, "://") {
+		if err := site.CheckURL(o.lan.boot.arm64); err != nil {
+			return nil, fmt.Errorf("--arm64: %w", err)
+		}
+	}
+	b := bootmedia.Options{Dir: o.lan.boot.media, ARM64: o.lan.boot.arm64File(), Site: site.Site{URLs: []string{p.url()}}}
 	if !o.lan.logs.off {
 		b.Site.Syslog = fmt.Sprintf("udp://%s", netip.AddrPortFrom(p.iface.IPv4.Addr(), uint16(o.lan.logs.port)))
 	}
@@ -79,6 +106,9 @@ func openMedia(o *options, p *lanParts) (*bootmedia.Files, error) {
 	if !files.HasIPXE() {
 		p.log.Info("UEFI machines with boot = nfs or nbd get InetBoot's menu: the folder has no "+bootmedia.Loader, "folder", b.Dir)
 	}
+	if o.lan.boot.arm64Name(files.HasARM64()) == "" {
+		p.log.Info("machines with arm64 get no boot file: name a program for them with --arm64, or put it into the folder as "+bootmedia.ARM64, "folder", b.Dir)
+	}
 	p.log.Info("boot files", "folder", b.Dir, "url", p.url()+bootFolder)
 	return files, nil
 }
@@ -89,7 +119,7 @@ func findMedia() string {
 	if exe, err := os.Executable(); err == nil {
 		dirs = append(dirs, filepath.Dir(exe))
 	}
-	for _, d := range append(dirs, mediaFolder) {
+	for _, d := range append(dirs, mediaFolder, installFolder) {
 		found := true
 		for _, name := range bootmedia.Needed() {
 			if _, err := os.Stat(filepath.Join(d, name)); err != nil {

@@ -53,7 +53,7 @@ func newDHCP(ctx context.Context, o *options, p *lanParts) (lan.Service, error) 
 		Directory: &directory{clients: p.clients, log: p.log},
 	}
 	if p.media != nil {
-		c.Files = bootfile.Files{Base: p.url() + bootFolder, BIOS: p.media.HasBIOS(), UEFI: true, IPXE: p.media.HasIPXE()}
+		c.Files = bootfile.Files{Base: p.url() + bootFolder, BIOS: p.media.HasBIOS(), UEFI: true, ARM64: o.lan.boot.arm64Name(p.media.HasARM64()), IPXE: p.media.HasIPXE()}
 	}
 	switch d.mode {
 	case "off":
@@ -119,7 +119,9 @@ var _ dhcp.Directory = (*directory)(nil)
 
 // Lookup implements dhcp.Directory.
 func (d *directory) Lookup(ctx context.Context, mac, uuid, name string) (dhcp.Host, error) {
-	s, err := d.clients.Lookup(ctx, clients.Identity{MAC: mac, UUID: uuid, Host: name})
+	id := clients.Identity{MAC: mac, UUID: uuid, Host: name}
+	d.clients.Met(id)
+	s, err := d.clients.Lookup(ctx, id)
 	if err != nil {
 		return dhcp.Host{}, err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,10 +59,24 @@ func newMenus(o *options, p *lanParts) (*menus, error) {
 }
 
 // Pxelinux implements bootmedia.MachineFiles.
-func (m *menus) Pxelinux(ctx context.Context, mac string, modules bool) ([]byte, error) {
-	b, err := m.menu(ctx, clients.Identity{MAC: mac})
-	if b == nil || err != nil {
+func (m *menus) Pxelinux(ctx context.Context, mac, uuid string, preboot []byte, modules bool) ([]byte, error) {
+	id := clients.Identity{MAC: mac}
+	if mac == "" {
+		var ok bool
+		// What is not listed by its UUID is asked for once more, by its MAC address.
+		if id, ok = m.clients.ByPxelinux(uuid); !ok {
+			return nil, nil
+		}
+	}
+	b, err := m.menu(ctx, id)
+	if err != nil {
 		return nil, err
+	}
+	if b == nil {
+		if mac == "" {
+			return preboot, nil // by its MAC address alone it might get something else
+		}
+		return nil, nil
 	}
 	return b.Pxelinux(modules), nil
 }
@@ -104,21 +119,22 @@ func (m *menus) Image(ctx context.Context, name string) (io.ReaderAt, int64, err
 
 // menu returns the menu of a machine, nil if it boots by preboot.
 func (m *menus) menu(ctx context.Context, id clients.Identity) (*bootmenu.Menu, error) {
-	mac, ok := clients.ParseMAC(id.MAC)
-	if !ok {
+	if mac, ok := clients.ParseMAC(id.MAC); ok {
+		id.MAC = mac
+	} else if id.MAC != "" || id.UUID == "" {
 		return nil, nil
 	}
-	id.MAC = mac
+	who := cmp.Or(id.MAC, id.UUID)
 	s, err := m.clients.Lookup(ctx, id)
 	if err != nil || s.Boot != clients.NFS && s.Boot != clients.NBD {
 		return nil, err
 	}
 	b, err := m.build(ctx, &s)
 	if err != nil {
-		m.log.Error("the menu of a machine could not be made", "client", mac, "boot", s.Boot, "error", err)
+		m.log.Error("the menu of a machine could not be made", "client", who, "boot", s.Boot, "error", err)
 		return nil, err
 	}
-	m.log.Info("menu", "client", mac, "boot", s.Boot, "default", b.Default, "seconds", b.Timeout)
+	m.log.Info("menu", "client", who, "boot", s.Boot, "default", b.Default, "seconds", b.Timeout)
 	return b, nil
 }
 

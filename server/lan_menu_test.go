@@ -43,6 +43,15 @@ boot = nfs
 entry = live
 [4c4c4544-0043-5210-8053-b4c04f4e3132]
 boot = nfs
+argument = uuid=1
+[52:54:00:00:00:06]
+image = hidden
+[52:54:00:00:00:07]
+boot = nfs
+[00000000-0000-0000-0000-00000000000?]
+boot = preboot
+[*]
+argument = all=1
 `
 
 // Machines whose settings say boot = nfs or nbd get menus of the catalog's
@@ -53,7 +62,7 @@ func TestMachineMenus(t *testing.T) {
 		t.Skip(err)
 	}
 	media, base := t.TempDir(), t.TempDir()
-	for _, name := range []string{"vmlinuz", "initramfs.xz", "pxelinux.0", "ldlinux.c32", "menu.c32", "libutil.c32", "ipxe.efi"} {
+	for _, name := range []string{"vmlinuz", "initramfs.xz", "pxelinux.0", "ldlinux.c32", "menu.c32", "libutil.c32", "ipxe.efi", "boot-arm64.ipxe"} {
 		if err := os.WriteFile(filepath.Join(media, name), []byte(name), 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -105,7 +114,12 @@ func TestMachineMenus(t *testing.T) {
 		iface: &lan.Interface{Name: "lo", IPv4: lo, All: []netip.Prefix{lo}},
 		data:  base, store: p.Dir, http: &net.TCPAddr{IP: net.IPv4zero, Port: 8080}, scheme: "http", clients: known, log: log,
 	}
-	o := parsedOptions(t, "--nfs --nbd --media "+media+" --tftp-port "+port)
+	arm64 := armProgram()
+	program := filepath.Join(base, "grub.efi")
+	if err := os.WriteFile(program, arm64, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	o := parsedOptions(t, "--arm64 "+program+" --nfs --nbd --media "+media+" --tftp-port "+port)
 	if parts.media, err = openMedia(o, parts); err != nil {
 		t.Fatal(err)
 	}
@@ -122,8 +136,8 @@ func TestMachineMenus(t *testing.T) {
 		out, err := exec.CommandContext(t.Context(), curl, "-sf", "--max-time", "60", url).Output()
 		return string(out), err
 	}
-	nfsArgs := "entry=1 root=/dev/nfs nfsroot=127.0.0.1:/debian/12/amd64 ip=dhcp ro quiet e1000e.IntMode=1"
-	nbdArgs := "entry=1 nbdroot=127.0.0.1,debian/12/amd64,nbd0 root=/dev/nbd0 rootfstype=erofs ip=dhcp ro quiet"
+	nfsArgs := "entry=1 root=/dev/nfs nfsroot=127.0.0.1:/debian/12/amd64 ip=dhcp ro quiet all=1 e1000e.IntMode=1"
+	nbdArgs := "entry=1 nbdroot=127.0.0.1,debian/12/amd64,nbd0 root=/dev/nbd0 rootfstype=erofs ip=dhcp ro quiet all=1"
 	own := "images/" + debian.Manifest.String()
 	for mac, want := range map[string][]string{
 		"01": {"DEFAULT debian-12\n", "UI menu.c32\n", "TIMEOUT 70\n", "KERNEL " + own + "/vmlinuz\n", "INITRD " + own + "/initrd\n", "APPEND " + nfsArgs + "\n",
@@ -145,6 +159,30 @@ func TestMachineMenus(t *testing.T) {
 			t.Errorf("pxelinux's menu of %s:\n%s", mac, got)
 		}
 	}
+	// By UUID, for which pxelinux asks first, in the order of bytes that firmware has.
+	text, raw := "4c4c4544-0043-5210-8053-b4c04f4e3132", "44454c4c-4300-1052-8053-b4c04f4e3132"
+	for _, name := range []string{text, raw, strings.ToUpper(raw)} {
+		got, err := read(tftp + "pxelinux.cfg/" + name)
+		if err != nil || !strings.Contains(got, "DEFAULT debian-12\n") || !strings.Contains(got, " ip=dhcp ro quiet all=1 uuid=1\n") {
+			t.Errorf("pxelinux's menu of %s: %v:\n%s", name, err, got)
+		}
+	}
+	// Where DHCP has seen who it is, with what holds for its MAC address, unless
+	// several say so.
+	known.Met(clients.Identity{MAC: "52:54:00:00:00:06", UUID: text})
+	if got, err := read(tftp + "pxelinux.cfg/" + raw); err != nil || !strings.Contains(got, "nfsroot=127.0.0.1:/hidden/1/amd64 ") || !strings.Contains(got, "uuid=1") {
+		t.Errorf("pxelinux's menu by UUID and MAC address: %v:\n%s", err, got)
+	}
+	known.Met(clients.Identity{MAC: "52:54:00:00:00:01", UUID: text})
+	if got, err := read(tftp + "pxelinux.cfg/" + raw); err != nil || strings.Contains(got, "hidden") || !strings.Contains(got, "uuid=1") {
+		t.Errorf("pxelinux's menu by a UUID that two machines have: %v:\n%s", err, got)
+	}
+	if got, err := read(tftp + "pxelinux.cfg/00000000-0000-0000-0000-000000000007"); err != nil || !strings.Contains(got, "KERNEL vmlinuz\n") {
+		t.Errorf("a UUID of preboot's: %v:\n%s", err, got)
+	}
+	if got, err := read(tftp + "pxelinux.cfg/11111111-0000-0000-0000-000000000007"); err == nil {
+		t.Errorf("a UUID that is not listed has a menu of its own:\n%s", got)
+	}
 	// Others boot by preboot.
 	for _, mac := range []string{"52-54-00-00-00-04", "52-54-00-00-00-77", "nonsense", ""} {
 		if got, err := read(tftp + "pxelinux.cfg/01-" + mac); err == nil {
@@ -152,7 +190,7 @@ func TestMachineMenus(t *testing.T) {
 		}
 	}
 	for query, want := range map[string]string{
-		"":                             "chain --replace --autofree boot.ipxe?mac=${netX/mac:hexhyp}&uuid=${uuid} ||\nkernel vmlinuz ",
+		"":                             "iseq ${buildarch} arm64 && goto arm64 ||\nchain --replace --autofree boot.ipxe?mac=${netX/mac:hexhyp}&uuid=${uuid} ||\nkernel vmlinuz ",
 		"?mac=52-54-00-00-00-04&uuid=": "#!ipxe\nkernel vmlinuz initrd=initramfs.xz ",
 		"?mac=nonsense&uuid=":          "#!ipxe\nkernel vmlinuz initrd=initramfs.xz ",
 		"?mac=52-54-00-00-00-01&uuid=": "kernel " + own + "/vmlinuz initrd=initrd " + nfsArgs + " BOOTIF=01-",
@@ -165,7 +203,7 @@ func TestMachineMenus(t *testing.T) {
 		}
 	}
 	for _, base := range []string{tftp, web.URL + bootFolder} {
-		for name, want := range map[string][]byte{own + "/vmlinuz": kernel, own + "/initrd": initrd, "menu.c32": []byte("menu.c32"), "ipxe.efi": []byte("ipxe.efi")} {
+		for name, want := range map[string][]byte{own + "/vmlinuz": kernel, own + "/initrd": initrd, "menu.c32": []byte("menu.c32"), "ipxe.efi": []byte("ipxe.efi"), "boot-arm64.ipxe": []byte("boot-arm64.ipxe"), "inetboot-arm64.efi": arm64} {
 			if got, err := read(base + name); err != nil || got != string(want) {
 				t.Errorf("%s%s: %d bytes, %v; want %d", base, name, len(got), err, len(want))
 			}
@@ -198,7 +236,7 @@ func TestMachineMenus(t *testing.T) {
 		t.Fatal(err)
 	}
 	for mac, want := range map[string]string{"52:54:00:00:00:01": "without --nfs", "52:54:00:00:00:02": "at port 5000"} {
-		if got, err := mm.Pxelinux(t.Context(), mac, true); err != nil || !strings.Contains(string(got), want) || strings.Contains(string(got), own) {
+		if got, err := mm.Pxelinux(t.Context(), mac, "", nil, true); err != nil || !strings.Contains(string(got), want) || strings.Contains(string(got), own) {
 			t.Errorf("the menu of %s: %v; want %q in it:\n%s", mac, err, want, got)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"os/user"
@@ -53,33 +54,48 @@ func (c *setupCommand) steps(ctx context.Context) (steps []setup.Step, warnings 
 		return nil, nil, err
 	}
 	u := unitOptions{program: program}
-	var files []string // that are installed
+	files := map[string]string{} // that are installed: name to where it is
 	if !installed(program) {
-		files, u.program = append(files, program), filepath.Join(installFolder, "server")
+		files["server"], u.program = program, filepath.Join(installFolder, "server")
 	}
 	if dir != "" && !installed(dir) {
-		for _, n := range append(bootmedia.Needed(), bootmedia.BIOS, bootmedia.Module) {
+		for _, n := range append(bootmedia.Needed(), bootmedia.Optional()...) {
 			if mediaHas(dir, n) {
-				files = append(files, filepath.Join(dir, n))
+				files[n] = filepath.Join(dir, n)
 			}
 		}
 	}
+	arm64 := c.o.lan.boot.arm64File()
+	if arm64 != "" {
+		if err := bootmedia.CheckARM64(arm64); err != nil {
+			return nil, nil, fmt.Errorf("--arm64: %w", err)
+		}
+		if arm64, err = filepath.Abs(arm64); err != nil {
+			return nil, nil, err
+		}
+		if !installed(arm64) {
+			files[bootmedia.ARM64] = arm64
+		}
+	}
 	if len(files) > 0 {
-		steps = append(steps, copyStep(files, program))
+		steps = append(steps, copyStep(files))
 	}
 	if !c.noFirewall {
 		if found("nft") {
-			step, err := c.firewallStep(ctx)
+			step, more, err := c.firewallStep(ctx)
 			if err != nil {
 				return nil, nil, err
 			}
-			steps = append(steps, step)
+			steps, warnings = append(steps, step), append(warnings, more...)
 			u.firewall = configure.NftablesFile
 		} else {
 			warnings = append(warnings, "no firewall rules: nft is not on this machine")
 		}
 	}
 	if c.dhcpServer != "" {
+		if file, text := configure.NamesNoInterface(configure.Format(c.dhcpServer), c.o.lan.iface); file != "" {
+			steps = append(steps, installStep("the DHCP server's interface", "name "+c.o.lan.iface+" in "+file, &configure.Install{File: file, Mode: 0o644}, text))
+		}
 		step, more, err := c.dhcpStep(ctx)
 		if err != nil {
 			return nil, nil, err
@@ -88,6 +104,11 @@ func (c *setupCommand) steps(ctx context.Context) (steps []setup.Step, warnings 
 	}
 	if dir != "" && !installed(dir) { // not before: until they are copied, the files are in dir
 		if err := c.answers.Set("media", installFolder); err != nil {
+			return nil, nil, err
+		}
+	}
+	if arm64 != "" && !installed(arm64) {
+		if err := c.answers.Set("arm64", filepath.Join(installFolder, bootmedia.ARM64)); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -105,7 +126,7 @@ func (c *setupCommand) steps(ctx context.Context) (steps []setup.Step, warnings 
 	}
 	in := &configure.Install{File: configure.UnitFile, Mode: 0o644, Check: configure.UnitCheck}
 	if booted() {
-		in.Reload = whereThere(configure.UnitFile, unitReload, "systemctl stop inetboot.service; systemctl disable -q inetboot.service; systemctl daemon-reload")
+		in.Reload = whereThere(configure.UnitFile, unitService().Reload, "systemctl stop inetboot.service; systemctl disable -q inetboot.service; systemctl daemon-reload")
 	} else {
 		warnings = append(warnings, "systemd does not run here, so the service is not started")
 	}
@@ -154,7 +175,7 @@ func fileSum(path string) (string, error) {
 }
 
 // copyStep puts program and boot files into the install folder.
-func copyStep(files []string, program string) setup.Step {
+func copyStep(files map[string]string) setup.Step {
 	type copied struct {
 		in     *configure.Install
 		result *configure.Result
@@ -171,21 +192,16 @@ func copyStep(files []string, program string) setup.Step {
 		}
 		return errors.Join(errs...)
 	}
-	target := func(file string) string {
-		if file == program {
-			return filepath.Join(installFolder, "server")
-		}
-		return filepath.Join(installFolder, filepath.Base(file))
-	}
+	names := slices.Sorted(maps.Keys(files))
 	return setup.Step{
 		Name: "program and boot files",
 		Plan: func(context.Context) (string, error) {
-			for _, f := range files {
-				want, err := fileSum(f)
+			for _, n := range names {
+				want, err := fileSum(files[n])
 				if err != nil {
 					return "", err
 				}
-				if have, err := fileSum(target(f)); err != nil || have != want {
+				if have, err := fileSum(filepath.Join(installFolder, n)); err != nil || have != want {
 					return "copy program and boot files to " + installFolder, nil
 				}
 			}
@@ -199,12 +215,12 @@ func copyStep(files []string, program string) setup.Step {
 			if err := os.MkdirAll(installFolder, 0o755); err != nil {
 				return err
 			}
-			for _, f := range files {
-				c := copied{in: &configure.Install{File: target(f), Mode: 0o644}}
-				if f == program {
+			for _, n := range names {
+				c := copied{in: &configure.Install{File: filepath.Join(installFolder, n), Mode: 0o644}}
+				if n == "server" {
 					c.in.Mode = 0o755
 				}
-				data, err := os.ReadFile(f)
+				data, err := os.ReadFile(files[n])
 				if err == nil {
 					c.result, err = c.in.Run(ctx, string(data))
 				}
@@ -227,12 +243,12 @@ func booted() bool {
 
 // whereThere makes a reload that depends on whether the file is there: it is not
 // when its making is undone.
-func whereThere(file, there, gone string) func(context.Context) error {
+func whereThere(file string, there func(context.Context) error, gone string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
 			return configure.Shell(gone)(ctx)
 		}
-		return configure.Shell(there)(ctx)
+		return there(ctx)
 	}
 }
 
@@ -263,12 +279,8 @@ func installStep(name, what string, in *configure.Install, text string) setup.St
 	}
 }
 
-// portsFree checks that nobody else has the ports.
-func (c *setupCommand) portsFree() error {
-	ports, err := configuredPorts(c.o)
-	if err != nil {
-		return err
-	}
+// isServer tells whether the holder of a port is a server of ours.
+func (c *setupCommand) isServer(by string) bool {
 	self := "server"
 	if exe, err := os.Executable(); err == nil {
 		self = filepath.Base(exe)
@@ -276,10 +288,18 @@ func (c *setupCommand) portsFree() error {
 	if c.program != "" {
 		self = filepath.Base(c.program)
 	}
+	return strings.HasPrefix(by, self[:min(15, len(self))]+" (") // the name of a process has 15 bytes
+}
+
+// portsFree checks that nobody else has the ports.
+func (c *setupCommand) portsFree() error {
+	ports, err := configuredPorts(c.o)
+	if err != nil {
+		return err
+	}
 	var errs []error
 	for _, p := range ports {
-		// The name of a process has 15 bytes.
-		if by := lan.Holder(p.Proto, p.Port); by != "" && !strings.HasPrefix(by, self[:min(15, len(self))]+" (") {
+		if by := lan.Holder(p.Proto, p.Port); by != "" && !c.isServer(by) {
 			errs = append(errs, fmt.Errorf("%s has port %v, which %s needs: end it, or choose another port or leave that service out", by, p, p.What))
 		}
 	}
@@ -384,20 +404,57 @@ func removeAll(paths []string) error {
 	return errors.Join(errs...)
 }
 
-func (c *setupCommand) firewallStep(ctx context.Context) (setup.Step, error) {
-	allow := c.allow
+func (c *setupCommand) firewallStep(ctx context.Context) (setup.Step, []string, error) {
+	allow := slices.Clone(c.allow)
 	if !c.answers.Changed("allow") && listens(ctx, 22) {
 		allow = []string{"22/tcp"}
 	}
+	if c.dhcpServer != "" {
+		allow = append(allow, "67/udp")
+	}
+	all, err := lan.Listeners()
+	if err != nil {
+		return setup.Step{}, nil, err
+	}
+	// dnsmasq tells machines that it resolves names for them.
+	if c.dhcpServer == string(configure.Dnsmasq) && slices.Contains(all, lan.Listener{Proto: "udp", Port: 53}) {
+		allow = append(allow, "53/udp", "53/tcp")
+	}
 	text, err := nftablesText(c.o, allow, nil)
 	if err != nil {
-		return setup.Step{}, err
+		return setup.Step{}, nil, err
+	}
+	warnings, err := c.closed(all, allow)
+	if err != nil {
+		return setup.Step{}, nil, err
 	}
 	in := &configure.Install{
 		File: configure.NftablesFile, Mode: 0o644, Check: configure.NftablesCheck,
-		Reload: whereThere(configure.NftablesFile, "nft -f "+configure.NftablesFile, "nft delete table inet inetboot"),
+		Reload: whereThere(configure.NftablesFile, configure.Shell("nft -f "+configure.NftablesFile), "nft delete table inet inetboot"),
 	}
-	return installStep("firewall rules", "write "+configure.NftablesFile+" and load these firewall rules", in, text), nil
+	return installStep("firewall rules", "write "+configure.NftablesFile+" and load these firewall rules", in, text), warnings, nil
+}
+
+// closed says which programs cannot be reached from the LAN any more.
+func (c *setupCommand) closed(all []lan.Listener, allow []string) (warnings []string, err error) {
+	ports, err := configuredPorts(c.o)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range all {
+		p := configure.Port{Proto: l.Proto, Port: l.Port}
+		if slices.Contains(allow, p.String()) || slices.ContainsFunc(ports, func(o configure.Port) bool { return o.Proto == p.Proto && o.Port == p.Port }) || p.String() == "68/udp" {
+			continue
+		}
+		by := lan.Holder(p.Proto, p.Port)
+		if by == "" {
+			by = "the kernel or a program in another namespace"
+		} else if c.isServer(by) {
+			continue // it is started anew with other options
+		}
+		warnings = append(warnings, fmt.Sprintf("the firewall rules close %v on %s, at which %s listens: --allow %v leaves it open", p, c.o.lan.iface, by, p))
+	}
+	return warnings, nil
 }
 
 func (c *setupCommand) dhcpStep(ctx context.Context) (setup.Step, []string, error) {
@@ -417,9 +474,9 @@ func (c *setupCommand) dhcpStep(ctx context.Context) (setup.Step, []string, erro
 	}
 	in := &configure.Install{File: cmp.Or(c.dhcpFile, configure.DefaultFile(format)), Mode: 0o644, Check: configure.CheckCommand(format)}
 	what := "write " + in.File
-	if command := configure.ReloadCommand(ctx, format); command != "" {
-		in.Reload = configure.Shell(command)
-		what += "; " + command
+	if service := configure.FindService(ctx, format); service.Command != "" {
+		in.Reload = service.Reload
+		what += "; " + service.Command
 	} else {
 		warnings = append(warnings, "no unit of "+c.dhcpServer+" runs, so nothing reads "+in.File+" yet")
 	}

@@ -67,8 +67,9 @@ type Clients struct {
 	reading sync.Mutex // one Reload at a time
 	file    []Section  // what the file said when it could be read last
 
-	seen chan Sighting // waiting to be recorded
-	keep int           // how many machines stay recorded
+	seen   chan Sighting // waiting to be recorded
+	owners owners
+	keep   int // how many machines stay recorded
 }
 
 // seenWaiting bounds how many sightings wait for the database; more are lost.
@@ -164,7 +165,11 @@ func (c *Clients) Seen(s Sighting) {
 	if s.Time.IsZero() {
 		s.Time = time.Now()
 	}
-	if c.o.DB == nil || s.MAC == "" {
+	if s.MAC == "" {
+		return
+	}
+	c.Met(s.Identity)
+	if c.o.DB == nil {
 		return
 	}
 	select {

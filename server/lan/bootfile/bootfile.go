@@ -191,7 +191,7 @@ type Files struct {
 	Base  string // URL of the folder with the boot files, ending in "/"; empty without HTTP
 	BIOS  bool
 	UEFI  bool
-	ARM64 bool
+	ARM64 string // name of the program for UEFI on arm64, a URL that HTTP boot alone takes, or "" for none
 	IPXE  bool
 }
 
@@ -220,8 +220,10 @@ func Choose(k Kind, s Settings, f Files) string {
 			name = BIOS
 		case (k == PXEUEFI || k == HTTPUEFI) && f.UEFI:
 			name = UEFI
-		case (k == PXEARM64 || k == HTTPARM64) && f.ARM64:
-			name = ARM64
+		case k == HTTPARM64 && strings.Contains(f.ARM64, "://"):
+			return f.ARM64
+		case (k == PXEARM64 || k == HTTPARM64) && !strings.Contains(f.ARM64, "://"):
+			name = f.ARM64
 		case k == IPXE:
 			name = Script
 		}
@@ -233,4 +235,22 @@ func Choose(k Kind, s Settings, f Files) string {
 		return ""
 	}
 	return f.Base + strings.TrimPrefix(name, "/")
+}
+
+// Missing says why there is no boot file for a kind of firmware that has none of
+// its own in its settings; "" if there is one, or it wants none.
+func Missing(k Kind, f Files) string {
+	switch {
+	case k == Ordinary || Choose(k, Settings{}, f) != "":
+		return ""
+	case k == PXEARM64 && f.ARM64 != "":
+		return "the program for arm64 is at a URL, which PXE cannot load"
+	case k == PXEARM64 || k == HTTPARM64:
+		return "there is no program for arm64"
+	case k == PXEBIOS:
+		return "there is no program for the PXE of a BIOS"
+	case k == Unsupported:
+		return "there is no program for this architecture"
+	}
+	return "there are no boot files"
 }

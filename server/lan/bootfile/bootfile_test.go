@@ -1,6 +1,9 @@
 package bootfile
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestClassify(t *testing.T) {
 	for _, c := range []struct {
@@ -35,7 +38,7 @@ func TestClassify(t *testing.T) {
 }
 
 func TestChoose(t *testing.T) {
-	all := Files{Base: "http://10.0.0.1/boot/", BIOS: true, UEFI: true, ARM64: true}
+	all := Files{Base: "http://10.0.0.1/boot/", BIOS: true, UEFI: true, ARM64: ARM64}
 	withIPXE := all
 	withIPXE.IPXE = true
 	for _, c := range []struct {
@@ -50,6 +53,12 @@ func TestChoose(t *testing.T) {
 		{"UEFI HTTP", HTTPUEFI, Settings{}, all, "http://10.0.0.1/boot/inetboot.efi"},
 		{"iPXE", IPXE, Settings{}, all, "http://10.0.0.1/boot/boot.ipxe"},
 		{"ordinary", Ordinary, Settings{File: "x"}, all, ""},
+		{"arm64", PXEARM64, Settings{}, all, ARM64},
+		{"arm64 by HTTP", HTTPARM64, Settings{}, all, "http://10.0.0.1/boot/inetboot-arm64.efi"},
+		{"URL for arm64", HTTPARM64, Settings{}, Files{ARM64: "https://other/arm.efi"}, "https://other/arm.efi"},
+		{"URL for arm64 by PXE", PXEARM64, Settings{}, Files{ARM64: "https://other/arm.efi"}, ""},
+		{"a file of its own, for arm64", HTTPARM64, Settings{File: "x.efi"}, Files{Base: "http://10.0.0.1/boot/", ARM64: "https://other/arm.efi"}, "http://10.0.0.1/boot/x.efi"},
+		{"no file for arm64 by HTTP", HTTPARM64, Settings{}, Files{Base: all.Base}, ""},
 		{"no file for arm64", PXEARM64, Settings{}, Files{BIOS: true}, ""},
 		{"no HTTP", IPXE, Settings{}, Files{BIOS: true}, ""},
 		{"file of a host", PXEBIOS, Settings{File: "pxelinux.0"}, all, "pxelinux.0"},
@@ -67,6 +76,22 @@ func TestChoose(t *testing.T) {
 	} {
 		if got := Choose(c.kind, c.s, c.f); got != c.want {
 			t.Errorf("%s: Choose = %q; want %q", c.name, got, c.want)
+		}
+	}
+}
+
+func TestMissing(t *testing.T) {
+	some := Files{Base: "http://10.0.0.1/boot/", UEFI: true}
+	for _, c := range []struct {
+		kind Kind
+		f    Files
+		want string
+	}{
+		{PXEUEFI, some, ""}, {Ordinary, Files{}, ""}, {PXEBIOS, some, "BIOS"}, {PXEARM64, some, "no program for arm64"}, {HTTPARM64, some, "no program for arm64"},
+		{HTTPARM64, Files{ARM64: "http://h/x"}, ""}, {PXEARM64, Files{ARM64: "http://h/x"}, "PXE cannot load"}, {Unsupported, some, "this architecture"}, {IPXE, Files{}, "no boot files"},
+	} {
+		if got := Missing(c.kind, c.f); (got == "") != (c.want == "") || !strings.Contains(got, c.want) {
+			t.Errorf("Missing(%v, %+v) = %q; want %q", c.kind, c.f, got, c.want)
 		}
 	}
 }

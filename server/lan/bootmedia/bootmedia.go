@@ -15,6 +15,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -31,14 +32,17 @@ const (
 	BIOS      = "pxelinux.0"  // which loads
 	Module    = "ldlinux.c32" // and that reads
 	Script    = "boot.ipxe"
+	ARM64     = "inetboot-arm64.efi" // what machines with UEFI on arm64 load, if somebody has put it there
+	ScriptARM = "boot-arm64.ipxe"    // likewise for iPXE on arm64
 	Pxelinux  = "pxelinux.cfg/default"
 	Loader    = "ipxe.efi" // iPXE for UEFI, for machines that boot without preboot
 	Menu      = "menu.c32" // shows pxelinux' menus, with
 	Library   = "libutil.c32"
 
-	// Machines are the configurations of pxelinux for the single machine, and
-	// Images the kernels and initramfs of images.
-	Machines = "pxelinux.cfg/01-"
+	// Machines are the configurations of pxelinux for the single machine, by its
+	// UUID, for which pxelinux asks first, or by 01-MAC. Images are the kernels and
+	// initramfs of images.
+	Machines = "pxelinux.cfg/"
 	Images   = "images/"
 )
 
@@ -56,7 +60,15 @@ boot || goto failed
 echo InetBoot could not be loaded from ${cwuri}. The next boot device is tried in 10 seconds.
 sleep 10
 exit 1
+:arm64
+chain --replace --autofree ` + ScriptARM + ` ||
+echo ${cwuri} has nothing for arm64 (` + ScriptARM + `). The next boot device is tried in 10 seconds.
+sleep 10
+exit 1
 `
+
+// others sends those away to whom neither kernel nor menus are of use.
+const others = "iseq ${buildarch} arm64 && goto arm64 ||\n"
 
 // ask makes iPXE ask for the script of this very machine first.
 const ask = "chain --replace --autofree boot.ipxe?mac=${netX/mac:hexhyp}&uuid=${uuid} ||\n"
@@ -81,15 +93,21 @@ type Options struct {
 	// fs.ErrNotExist as long as there is none.
 	Root func() ([]byte, error)
 
+	// ARM64 is a program for UEFI on arm64; "": the one of that name in Dir, if
+	// there is one.
+	ARM64 string
+
 	// Machines has what is not the same for all machines; nil: nothing is.
 	Machines MachineFiles
 }
 
 // MachineFiles are files for the single machine.
 type MachineFiles interface {
-	// Pxelinux returns the configuration for a machine, nil if it gets that of
-	// all. modules tells whether there are menu.c32 and libutil.c32.
-	Pxelinux(ctx context.Context, mac string, modules bool) ([]byte, error)
+	// Pxelinux returns the configuration for a machine by its MAC address, or by
+	// its UUID as pxelinux writes it, one of which is empty; nil if there is none
+	// by that. preboot is the configuration of machines that boot by preboot.
+	// modules tells whether there are menu.c32 and libutil.c32.
+	Pxelinux(ctx context.Context, mac, uuid string, preboot []byte, modules bool) ([]byte, error)
 	// IPXE returns the script for a machine, likewise.
 	IPXE(ctx context.Context, mac, uuid string) ([]byte, error)
 	// Image returns a file below Images. Errors wrap fs.ErrNotExist if there is none.
@@ -120,21 +138,27 @@ var _ fs.FS = (*Files)(nil)
 // plain tells whether a file is shown as it is: those of the media, and
 // pxelinux with HTTP, for whoever puts it there.
 func plain(name string) bool {
-	switch name {
-	case Kernel, Initramfs, BIOS, Module, Loader, Menu, Library, "lpxelinux.0":
-		return true
-	}
-	return false
+	return name == Kernel || name == Initramfs || slices.Contains(Optional(), name)
 }
 
 // Needed are the files that a folder of media has.
 func Needed() []string { return []string{Program, Kernel, Initramfs} }
+
+// Optional are the files of the folder that are shown, too, if they are there.
+func Optional() []string {
+	return []string{BIOS, Module, Menu, Library, Loader, ARM64, ScriptARM, "lpxelinux.0"}
+}
 
 // Open checks that the folder has the media.
 func Open(o Options) (*Files, error) {
 	for _, name := range Needed() {
 		if fi, err := os.Stat(filepath.Join(o.Dir, name)); err != nil || !fi.Mode().IsRegular() {
 			return nil, fmt.Errorf("the folder %s has no file %s: build the media with `make iso`, or name another folder with --media", o.Dir, name)
+		}
+	}
+	if o.ARM64 != "" {
+		if err := CheckARM64(o.ARM64); err != nil {
+			return nil, err
 		}
 	}
 	dir, err := os.OpenRoot(o.Dir)
@@ -150,6 +174,9 @@ func Open(o Options) (*Files, error) {
 
 // HasBIOS tells whether the PXE of a BIOS can boot from the folder.
 func (f *Files) HasBIOS() bool { return f.has(BIOS, Module) }
+
+// HasARM64 tells whether there is a program for UEFI on arm64.
+func (f *Files) HasARM64() bool { return f.o.ARM64 != "" || f.has(ARM64) }
 
 // HasIPXE tells whether there is an iPXE for UEFI.
 func (f *Files) HasIPXE() bool { return f.has(Loader) }
@@ -181,13 +208,15 @@ func (f *Files) Open(name string) (fs.File, error) {
 		}
 		return newFile(name, a, at), nil
 	case name == Script:
-		text := shebang + script
+		text := shebang + others + script
 		if f.o.Machines != nil {
-			text = shebang + ask + script
+			text = shebang + others + ask + script
 		}
 		return newFile(name, []byte(text), time.Time{}), nil
 	case name == Pxelinux:
 		return newFile(name, []byte(pxelinuxConfig), time.Time{}), nil
+	case name == ARM64 && f.o.ARM64 != "":
+		return os.Open(f.o.ARM64)
 	case plain(name):
 		return f.dir.Open(name)
 	case f.o.Machines != nil && (strings.HasPrefix(name, Machines) || strings.HasPrefix(name, Images)):
@@ -200,6 +229,9 @@ func (f *Files) Open(name string) (fs.File, error) {
 	return fail(fs.ErrNotExist)
 }
 
+// ethernet is what pxelinux writes before a MAC address: its type of hardware.
+const ethernet = "01-"
+
 // patience is how long what is made for a machine may take.
 const patience = 20 * time.Second
 
@@ -207,10 +239,14 @@ const patience = 20 * time.Second
 func (f *Files) machineFile(name string) (fs.File, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	if mac, ok := strings.CutPrefix(name, Machines); ok {
-		data, err := f.o.Machines.Pxelinux(ctx, mac, f.has(Menu, Library))
+	if of, ok := strings.CutPrefix(name, Machines); ok {
+		mac, uuid := "", of
+		if m, ok := strings.CutPrefix(of, ethernet); ok {
+			mac, uuid = m, ""
+		}
+		data, err := f.o.Machines.Pxelinux(ctx, mac, uuid, []byte(pxelinuxConfig), f.has(Menu, Library))
 		if err == nil && data == nil {
-			err = fs.ErrNotExist // pxelinux goes on to the configuration of all
+			err = fs.ErrNotExist // pxelinux goes on, at last to the configuration of all
 		}
 		if err != nil {
 			return nil, err

@@ -28,7 +28,7 @@ func site(f Format) Site {
 	special.Options.DNS = []netip.Addr{ip("10.0.0.53")}
 	s := Site{
 		Interface: "eth0", Server: ip("10.0.0.1"), Unknown: true, Lease: time.Hour,
-		Files: bootfile.Files{Base: "http://10.0.0.1:8080/boot/", BIOS: true, UEFI: true, ARM64: true},
+		Files: bootfile.Files{Base: "http://10.0.0.1:8080/boot/", BIOS: true, UEFI: true, ARM64: bootfile.ARM64},
 		Networks: []Network{{
 			Subnet: netip.MustParsePrefix("10.0.0.0/24"),
 			Options: Options{

@@ -68,7 +68,10 @@ func (i *Install) Run(ctx context.Context, text string) (*Result, error) {
 		if uerr := i.Undo(ctx, r); uerr != nil {
 			return r, errors.Join(fmt.Errorf("%w: %w", ErrReload, err), uerr)
 		}
-		return r, fmt.Errorf("%w: %w; the old %s is there again and loaded", ErrReload, err, r.File)
+		if r.Backup == "" {
+			return r, fmt.Errorf("%w: %w\n%s, which was not there before, is taken away again", ErrReload, err, r.File)
+		}
+		return r, fmt.Errorf("%w: %w\nthe old %s is there again and loaded", ErrReload, err, r.File)
 	}
 	r.Reloaded = true
 	return r, nil
@@ -270,30 +273,6 @@ func DefaultFile(f Format) string {
 		return "/etc/dnsmasq.d/inetboot.conf"
 	}
 	return "/etc/kea/kea-dhcp4.conf"
-}
-
-// units are the services of systemd that a format's program runs as, with what
-// makes them read their configuration: dhcpd and dnsmasq do that at the start only.
-func units(f Format) (names []string, verb string) {
-	switch f {
-	case ISC:
-		return []string{"isc-dhcp-server.service", "dhcpd.service"}, "restart"
-	case Dnsmasq:
-		return []string{"dnsmasq.service"}, "restart"
-	}
-	return []string{"kea-dhcp4-server.service", "kea-dhcp4.service"}, "reload-or-restart"
-}
-
-// ReloadCommand returns the command that makes the format's service read its
-// configuration, "" if none of its units runs.
-func ReloadCommand(ctx context.Context, f Format) string {
-	names, verb := units(f)
-	for _, u := range names {
-		if exec.CommandContext(ctx, "systemctl", "is-active", "--quiet", u).Run() == nil {
-			return "systemctl " + verb + " " + u
-		}
-	}
-	return ""
 }
 
 // Shell makes a reload out of a command line of sh.

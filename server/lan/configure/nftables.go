@@ -68,6 +68,8 @@ table %[1]s {
     ct state established,related accept
     # ICMP, IGMP and ICMPv6: neighbours, path MTU, errors, multicast.
     meta l4proto { 1, 2, 58 } accept
+    # They are broadcast, so no answers to what this machine has sent.
+    udp sport 67 udp dport 68 accept comment "answers of DHCP servers"
 `, nftTable, strings.Join(names, ", "))
 	for _, p := range ports {
 		if p.Port < 1 || p.Port > 65535 || (p.Proto != "tcp" && p.Proto != "udp") || strings.Trim(p.What, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 ") != "" {

@@ -91,13 +91,24 @@ const maxTold = 256
 
 // tell logs what happens to a client.
 func (e *Engine) tell(msg string, args ...any) {
+	if e.mayTell() {
+		e.c.Log.Info(msg, args...)
+	}
+}
+
+// warn logs what is wrong with a client.
+func (e *Engine) warn(msg string, args ...any) {
+	if e.mayTell() {
+		e.c.Log.Warn(msg, args...)
+	}
+}
+
+func (e *Engine) mayTell() bool {
 	second := e.c.Now().Unix() * maxTold
 	if e.told.Load() < second {
 		e.told.Store(second)
 	}
-	if e.told.Add(1) < second+maxTold {
-		e.c.Log.Info(msg, args...)
-	}
+	return e.told.Add(1) < second+maxTold
 }
 
 // New checks the configuration. Load has to be called before the first request
@@ -178,7 +189,14 @@ func (e *Engine) file(r *Request, h Host, pool string) string {
 	if s.File == "" {
 		s.File = pool
 	}
-	return bootfile.Choose(r.Kind, s, e.c.Files)
+	file := bootfile.Choose(r.Kind, s, e.c.Files)
+	// Once for an attempt: what follows a search has the same answer.
+	if file == "" && !s.Local && r.Type == dhcpv4.MessageTypeDiscover {
+		if why := bootfile.Missing(r.Kind, e.c.Files); why != "" {
+			e.warn("a machine gets no boot file: "+why, "mac", r.MAC, "firmware", r.Kind.String(), "architectures", r.Client.Arch)
+		}
+	}
+	return file
 }
 
 // proxy answers the search for a server. What follows it is between the client

@@ -2,6 +2,7 @@ package dhcp
 
 import (
 	"bytes"
+	"log/slog"
 	"net"
 	"net/netip"
 	"strings"
@@ -20,7 +21,10 @@ var guid = append([]byte{0}, []byte("0123456789abcdef")...)
 
 // The exchange of each kind of firmware with the proxy.
 func TestProxy(t *testing.T) {
-	s := newSite(t, func(c *Config) { c.Mode, c.Ranges = Proxy, nil })
+	var log bytes.Buffer
+	s := newSite(t, func(c *Config) {
+		c.Mode, c.Ranges, c.Log = Proxy, nil, slog.New(slog.NewTextHandler(&log, nil))
+	})
 	s.book.set(mac(8), Host{Known: true, Denied: true})
 	s.book.set(mac(9), Host{Known: true, Boot: bootfile.Settings{File: "pxelinux.0"}})
 	s.book.set(mac(10), Host{Known: true, Boot: bootfile.Settings{Local: true}})
@@ -86,6 +90,25 @@ func TestProxy(t *testing.T) {
 			if strings.Contains(c.name, "number 7") && (p.BootFileNameOption() != c.file || p.TFTPServerName() != serverAddr.String()) {
 				t.Errorf("%s: options 66 and 67 were asked for: %v", c.name, p.Summary())
 			}
+		}
+	}
+	// Machines that get nothing to boot are named, and why.
+	for _, want := range []string{"there is no program for arm64", "there is no program for this architecture"} {
+		if !strings.Contains(log.String(), want) {
+			t.Errorf("the log lacks %q:\n%s", want, log.String())
+		}
+	}
+	if n := strings.Count(log.String(), "gets no boot file"); n != 2 {
+		t.Errorf("%d machines are said to get no boot file; want 2:\n%s", n, log.String())
+	}
+	arm := newSite(t, func(c *Config) { c.Mode, c.Ranges, c.Files.ARM64 = Proxy, nil, bootfile.ARM64 })
+	for arch, want := range map[byte]string{11: bootfile.ARM64, 19: allFiles.Base + bootfile.ARM64} {
+		class := "PXEClient"
+		if arch == 19 {
+			class = "HTTPClient"
+		}
+		if p := arm.ask(mac(1), dhcpv4.MessageTypeDiscover, withClass(class), withArch(arch)); p == nil || p.BootFileName != want || p.ClassIdentifier() != class {
+			t.Errorf("arm64, number %d: %v; want %s", arch, p, want)
 		}
 	}
 	// What follows is between the client and the server with the address.

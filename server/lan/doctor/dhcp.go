@@ -22,6 +22,7 @@ type firmware struct {
 	arch        uint16
 	user        string
 	http        bool
+	optional    bool // a server need not have boot files for it
 }
 
 func firmwares() []firmware {
@@ -30,6 +31,8 @@ func firmwares() []firmware {
 		{kind: "uefi", class: "PXEClient:Arch:00007:UNDI:003016", arch: 7},
 		{kind: "http", class: "HTTPClient:Arch:00016:UNDI:003016", arch: 16, http: true},
 		{kind: "ipxe", class: "PXEClient:Arch:00007:UNDI:003016", arch: 7, user: "iPXE", http: true},
+		{kind: "arm64", class: "PXEClient:Arch:00011:UNDI:003016", arch: 11, optional: true},
+		{kind: "http-arm64", class: "HTTPClient:Arch:00019:UNDI:003016", arch: 19, http: true, optional: true},
 	}
 }
 
@@ -228,6 +231,16 @@ func (d *doctor) judge(k firmware, sent string, offers []offer) {
 		}
 	}
 	f := Finding{StageDHCP, k.kind, OK, sent, strings.Join(said, "; "), ""}
+	if k.optional && len(ours) == 0 {
+		if f.Status = Skipped; len(rivals) == 0 {
+			f.Got = "no boot file: machines with arm64 do not boot from this server; --arm64 names a program for them"
+			if k.kind == "arm64" {
+				f.Got += ", as a file where they boot by PXE"
+			}
+		}
+		d.add(f)
+		return
+	}
 	switch {
 	case len(offers) == 0:
 		f.Status, f.Got = Failed, "no answer"
@@ -235,6 +248,9 @@ func (d *doctor) judge(k firmware, sent string, offers []offer) {
 		if d.o.Local && d.o.Holder != nil {
 			if by := d.o.Holder("udp", d.o.DHCPPort); by == "" {
 				f.Next = fmt.Sprintf("nobody on this machine listens at UDP port %d: start the server with --lan %s", d.o.DHCPPort, d.o.Interface)
+			} else if slices.Contains([]string{"dhcpd", "dnsmasq", "kea-dhcp4"}, strings.Split(by, " ")[0]) {
+				f.Status, f.Got = Warning, "no answer that this machine could hear"
+				f.Next = fmt.Sprintf("%s does not answer its own machine, or by packets that go to the wire alone: run the doctor on another machine of the LAN (server doctor --interface eth0 --server %v)", by, d.o.Server)
 			} else {
 				f.Next = fmt.Sprintf("%s listens at UDP port %d, so a firewall drops it (nft list ruleset), or machines that are not known get no answer (--unknown no; try --mac of a known one)", by, d.o.DHCPPort)
 			}
@@ -259,7 +275,7 @@ func (d *doctor) judge(k firmware, sent string, offers []offer) {
 			if k.http {
 				if h := host(o.file); h == "" {
 					f.Status, f.Next = Failed, "firmware that boots by HTTP needs a URL as its boot file: "+o.file+" is none"
-				} else if k.kind == "http" && o.class != "HTTPClient" {
+				} else if strings.HasPrefix(k.kind, "http") && o.class != "HTTPClient" {
 					f.Status, f.Next = Failed, fmt.Sprintf("UEFI HTTP boot takes only offers with the class HTTPClient (option 60), and %v sends %q", o.server, o.class)
 				} else {
 					d.boots = append(d.boots, boot{k.kind, o.file, netip.Addr{}})

@@ -65,10 +65,10 @@ func (d *doctor) http(ctx context.Context) {
 		case err != nil:
 			f.Status = Failed
 			f.Got, f.Next = d.why(err, "tcp", port(b.file), "HTTP", "--listen")
-		case b.kind == "http" && !bytes.HasPrefix(head.b, []byte("MZ")):
-			f.Status, f.Next = Failed, "that is no program of UEFI"
 		case b.kind == "ipxe" && !bytes.HasPrefix(head.b, []byte("#!ipxe")):
 			f.Status, f.Next = Failed, "that is no script of iPXE: it does not begin with #!ipxe"
+		default:
+			f.Status, f.Next = program(b.kind, head.b)
 		}
 		d.add(f)
 	}

@@ -10,6 +10,8 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/inetboot/inetboot/server/lan/efi"
 )
 
 const maxBootFile = 256 << 20 // bytes
@@ -141,6 +143,22 @@ func refused(knock *net.UDPConn, request []byte, silence error) error {
 	return silence
 }
 
+// program judges a boot file of UEFI by its first bytes. Where the header is
+// further behind, nothing is said of the machine.
+func program(kind string, head []byte) (s Status, next string) {
+	want := map[string]uint16{"uefi": efi.MachineX64, "http": efi.MachineX64, "arm64": efi.MachineARM64, "http-arm64": efi.MachineARM64}[kind]
+	if want == 0 {
+		return OK, ""
+	}
+	if len(head) < 2 || string(head[:2]) != "MZ" {
+		return Failed, "that is no program of UEFI"
+	}
+	if m, ok := efi.Machine(head); ok && m != want {
+		return Failed, fmt.Sprintf("that is a program of UEFI for another kind of machine: its type is %#x; want %#x", m, want)
+	}
+	return OK, ""
+}
+
 // tftp fetches the boot files that were named, and what a BIOS's loads next.
 func (d *doctor) tftp(ctx context.Context) {
 	var done []string
@@ -164,8 +182,8 @@ func (d *doctor) tftp(ctx context.Context) {
 			if size > 0 {
 				f.Got = fmt.Sprintf("%s after %d bytes", f.Got, size)
 			}
-		case kind == "uefi" && (len(head) < 2 || string(head[:2]) != "MZ"):
-			f.Status, f.Next = Failed, "that is no program of UEFI"
+		default:
+			f.Status, f.Next = program(kind, head)
 		}
 		d.add(f)
 	}
