@@ -23,7 +23,7 @@ import (
 // ownFlags are the options of "server configure" that are not the server's.
 func ownFlags() []string {
 	return []string{"output", "dry-run", "json", "no-check", "reload", "no-reload", "allow", "interface", "program", "firewall", "credential",
-		"yes", "name", "dhcp-server", "dhcp-file", "no-firewall"}
+		"yes", "remove", "name", "dhcp-server", "dhcp-file", "no-firewall"}
 }
 
 func (c *configureCommand) nftablesCommand() *cobra.Command {

@@ -29,6 +29,7 @@ type setupCommand struct {
 	yes    bool
 	dryRun bool
 	json   bool
+	remove bool
 
 	name       string
 	dhcpServer string // existing DHCP server that is configured, or ""
@@ -53,13 +54,15 @@ done before is undone. A second run changes only what differs. All options of th
   server setup --yes --lan eth0 --nfs --nbd
   server setup --yes --lan eth0 --dhcp full --dhcp-range 10.0.0.100-10.0.0.199,router=10.0.0.254 --name boot.example.org
   server setup --yes --lan eth0 --dhcp-server isc --dhcp-range 10.0.0.100-10.0.0.199
-  server setup --lan eth0 --dry-run`,
+  server setup --lan eth0 --dry-run
+  server setup --remove`,
 		Args: cobra.NoArgs,
 	}
 	serverFlags(cmd, o)
 	f := cmd.Flags()
 	f.BoolVarP(&c.yes, "yes", "y", false, "ask nothing: take the options, and defaults for the rest")
 	f.BoolVar(&c.dryRun, "dry-run", false, fmt.Sprintf("show what there is to do, and do nothing; the status is then 0 if there is nothing, %d if there is something", exitDiffers))
+	f.BoolVar(&c.remove, "remove", false, "take away what setup has made: service, firewall rules, program and boot files; data, user and another DHCP server's configuration stay")
 	f.BoolVar(&c.json, "json", false, "print JSON")
 	f.StringVar(&c.name, "name", "", "name of this server, by which publishers reach it (default its address in the LAN)")
 	f.StringVar(&c.dhcpServer, "dhcp-server", "", "DHCP server on this machine that is configured instead of ours: isc, dnsmasq or kea")
@@ -79,12 +82,15 @@ func (c *setupCommand) run(ctx context.Context) error {
 	if os.Geteuid() != 0 {
 		return errors.New("setting up needs root: it makes a user, opens ports and starts a service")
 	}
-	if err := c.ask(); err != nil {
-		return err
-	}
-	steps, warnings, err := c.steps(ctx)
-	if err != nil {
-		return err
+	steps, warnings := removeSteps(), []string(nil)
+	if !c.remove {
+		if err := c.ask(); err != nil {
+			return err
+		}
+		var err error
+		if steps, warnings, err = c.steps(ctx); err != nil {
+			return err
+		}
 	}
 	list, err := setup.Plan(ctx, steps)
 	if err != nil {
@@ -95,6 +101,10 @@ func (c *setupCommand) run(ctx context.Context) error {
 	}
 	for _, w := range warnings {
 		fmt.Fprintln(c.out, "warning:", w)
+	}
+	if len(list) == 0 && c.remove {
+		fmt.Fprintln(c.out, "there is nothing to remove")
+		return nil
 	}
 	if len(list) == 0 {
 		fmt.Fprintln(c.out, "all is as it should be")
@@ -116,6 +126,10 @@ func (c *setupCommand) run(ctx context.Context) error {
 		}
 	}
 	if err := setup.Do(ctx, list, func(s string) { fmt.Fprintln(c.out, s) }); err != nil {
+		return err
+	}
+	if c.remove {
+		_, err = fmt.Fprintln(c.out, c.left())
 		return err
 	}
 	_, err = fmt.Fprintf(c.out, "publishers: imagetool init --to %s --token-file %s\ntry it: server doctor --lan %s\n", c.o.url, c.tokenFile(), c.o.lan.iface)

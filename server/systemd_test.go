@@ -102,6 +102,7 @@ type systemd struct {
 	out   strings.Builder
 	ended chan error
 	stop  func()
+	pid   int // of the program that started it
 }
 
 // systemdFolder returns a folder for bootSystemd, with a folder of data in it.
@@ -138,15 +139,22 @@ func bootSystemd(t *testing.T, dir, exe string, units map[string]string, within 
 			t.Fatal(err)
 		}
 	}
+	return runSystemd(t, dir, exe, startSystemd, 90*time.Second, within...)
+}
+
+// runSystemd runs a script such as startSystemd, at most for the time of limit.
+func runSystemd(t *testing.T, dir, exe, script string, limit time.Duration, within ...string) *systemd {
+	t.Helper()
 	s := &systemd{work: filepath.Join(dir, "work"), ended: make(chan error, 1)}
-	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	group := cgroup(t)
 	cmd := exec.CommandContext(ctx, "sh", slices.Concat([]string{"-c", `echo 0 >"$1/cgroup.procs"; shift; exec "$@"`, "sh", group}, within,
-		[]string{"unshare", "--mount", "--pid", "--fork", "--cgroup", "--ipc", "--uts", "--kill-child", "sh", "-c", startSystemd, "sh", dir, exe})...)
+		[]string{"unshare", "--mount", "--pid", "--fork", "--cgroup", "--ipc", "--uts", "--kill-child", "sh", "-c", script, "sh", dir, exe})...)
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &s.out, &s.out, 5*time.Second
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
+	s.pid = cmd.Process.Pid
 	go func() { s.ended <- cmd.Wait() }()
 	s.stop = sync.OnceFunc(func() { cancel(); <-s.ended })
 	t.Cleanup(s.stop)

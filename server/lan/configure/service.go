@@ -45,6 +45,7 @@ func (s Service) Reload(ctx context.Context) error {
 // journal returns the last lines of what a unit has said since then, "" if
 // there is no journal.
 func journal(ctx context.Context, unit string, since time.Time) string {
+	_ = exec.CommandContext(ctx, "journalctl", "--sync").Run() // else the last lines may be missing
 	cmd := exec.CommandContext(ctx, "journalctl", "--quiet", "--no-pager", "--output=cat", "--lines=12", "--unit="+unit, fmt.Sprintf("--since=@%d", since.Unix()))
 	cmd.WaitDelay = time.Second
 	out, err := cmd.Output()
