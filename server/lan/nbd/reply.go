@@ -98,11 +98,11 @@ func (c *conn) readChunk(ctx context.Context, e *Export, q *request, buf []byte,
 		if s != nil {
 			n := uint32(s.Len())
 			parts := chunks(q, at, s)
-			if c.mu.TryLock() {
+			if c.mu.LockSoon() {
 				defer c.mu.Unlock()
 				return n, c.push(parts, s, buf)
 			}
-			// Who has the lock may be waiting for the client.
+			// Who has the lock waits for the client.
 			b := gather(buf, parts)
 			s.Release()
 			c.mu.Lock()
@@ -155,7 +155,7 @@ func (c *conn) readSimple(ctx context.Context, e *Export, q *request, buf []byte
 		}
 		return c.fail(q, errIO)
 	}
-	if !c.mu.TryLock() { // who has the lock may be waiting for the client
+	if !c.mu.LockSoon() { // who has the lock waits for the client
 		if s != nil {
 			data = gather(buf[headRoom:], s.Slices())
 			s.Release()

@@ -123,14 +123,14 @@ type conn struct {
 	log        *slog.Logger
 	structured bool
 
-	mu  sync.Mutex // of writing
-	bad error      // the first error of writing
+	mu  lock  // of writing
+	bad error // the first error of writing
 
 	leaving leaving
 }
 
 func (s *Server) serve(ctx context.Context, nc net.Conn) {
-	c := &conn{s: s, c: nc, r: bufio.NewReaderSize(nc, 64<<10), client: tcpserve.Client(nc.RemoteAddr())}
+	c := &conn{s: s, c: nc, mu: newLock(), r: bufio.NewReaderSize(nc, 64<<10), client: tcpserve.Client(nc.RemoteAddr())}
 	c.log = s.Logger.With("client", c.client.String())
 	stop := context.AfterFunc(ctx, func() { _ = nc.Close() })
 	defer stop()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"os"
 	"syscall"
 	"time"
 
@@ -102,15 +103,15 @@ func chunks(q *request, at uint32, s *read.Spans) [][]byte {
 }
 
 // push writes parts, which are headers and the slices of s, and releases s. A
-// client that does not take all of it at once holds no blocks up: the rest is
+// client that does not take all of it soon holds no blocks up: the rest is
 // copied into buf, where it fits. The lock is held.
 func (c *conn) push(parts [][]byte, s *read.Spans, buf []byte) error {
 	if c.bad != nil {
 		s.Release()
 		return c.bad
 	}
-	n, err := c.sendNow(parts)
-	rest := gather(buf, skip(parts, n))
+	parts, err := c.sendSoon(parts)
+	rest := gather(buf, parts)
 	s.Release()
 	switch {
 	case err != nil:
@@ -122,33 +123,73 @@ func (c *conn) push(parts [][]byte, s *read.Spans, buf []byte) error {
 	return nil
 }
 
-// sendNow writes what the kernel takes without waiting. The lock is held.
-func (c *conn) sendNow(parts [][]byte) (n int, err error) {
+// soon is for how long a client may hold blocks up: one that reads as fast as
+// it can takes a piece in less.
+const soon = 2 * time.Millisecond
+
+// lock is a sync.Locker that can also be waited for only so long.
+type lock chan struct{}
+
+func newLock() lock { return make(lock, 1) }
+
+func (l lock) Lock()   { l <- struct{}{} }
+func (l lock) Unlock() { <-l }
+
+// LockSoon locks if that can be done soon, and tells whether it has.
+func (l lock) LockSoon() bool {
+	select {
+	case l <- struct{}{}:
+		return true
+	default:
+	}
+	t := time.NewTimer(soon)
+	defer t.Stop()
+	select {
+	case l <- struct{}{}:
+		return true
+	case <-t.C:
+		return false
+	}
+}
+
+// sendSoon writes what the client takes soon, and returns the rest of parts.
+// The lock is held.
+func (c *conn) sendSoon(parts [][]byte) ([][]byte, error) {
 	sc, ok := c.c.(syscall.Conn)
 	if !ok {
-		return 0, nil
+		return parts, nil
 	}
 	raw, err := sc.SyscallConn()
 	if err != nil {
-		return 0, err
+		return parts, err
 	}
-	_ = c.c.SetWriteDeadline(time.Now().Add(stalled)) // the last one has passed if the client was idle
+	_ = c.c.SetWriteDeadline(time.Now().Add(soon))
 	var werr error
 	err = raw.Write(func(fd uintptr) bool {
-		for {
+		for len(parts) > 0 {
+			var n int
 			n, werr = unix.Writev(int(fd), parts)
-			if !errors.Is(werr, unix.EINTR) {
+			switch {
+			case errors.Is(werr, unix.EAGAIN):
+				werr = nil
+				return false // and again when there is room
+			case errors.Is(werr, unix.EINTR):
+				werr = nil
+			case werr != nil:
 				return true
+			default:
+				parts = skip(parts, n)
 			}
 		}
+		return true
 	})
-	if errors.Is(werr, unix.EAGAIN) {
-		werr = nil
-	}
 	if err == nil {
 		err = werr
 	}
-	return max(n, 0), err
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		err = nil
+	}
+	return parts, err
 }
 
 // gather copies parts into buf one after another.

@@ -255,7 +255,7 @@ func TestIdleClient(t *testing.T) {
 	}
 	defer nc.Close()
 	_ = nc.SetWriteDeadline(time.Unix(1, 0)) // of the last answer
-	c := &conn{s: &Server{}, c: nc}
+	c := &conn{s: &Server{}, c: nc, mu: newLock()}
 	q := request{kind: cmdRead, length: uint32(len(want))}
 	if err := c.readSimple(t.Context(), &Export{Name: "x", Size: int64(len(want)), Disk: d}, &q, make([]byte, headRoom+piece)); err != nil {
 		t.Fatal(err)
