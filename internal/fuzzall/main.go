@@ -1,5 +1,6 @@
 // Command fuzzall runs every fuzz test of the module for a while, one after
-// another, because `go test -fuzz` takes a single one.
+// another, because `go test -fuzz` takes a single one. It builds each package's
+// tests once, however many fuzz tests there are in it.
 package main
 
 import (
@@ -12,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -25,7 +27,8 @@ func main() {
 	}
 }
 
-type target struct{ pkg, name string }
+// target is a fuzz test: its package, the folder of that, and its name.
+type target struct{ pkg, dir, name string }
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	fs := flag.NewFlagSet("fuzzall", flag.ContinueOnError)
@@ -40,18 +43,23 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if len(targets) == 0 {
 		return errors.New("no fuzz test found")
 	}
+	b, err := newBinaries(ctx)
+	if err != nil {
+		return err
+	}
+	defer b.remove()
 	var failed []string
 	for i, t := range targets {
 		fmt.Fprintf(out, "fuzz: %d/%d %s %s for %v\n", i+1, len(targets), t.pkg, t.name, *each)
-		text, err := fuzz(ctx, t, *each)
+		text, err := b.fuzz(ctx, t, *each)
 		if err != nil && endOfTime(text) {
-			text, err = fuzz(ctx, t, *each)
+			text, err = b.fuzz(ctx, t, *each)
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
 		if err != nil && !endOfTime(text) {
-			fmt.Fprintf(out, "%s\n", text)
+			fmt.Fprintf(out, "%s%v\n", text, err)
 			failed = append(failed, t.pkg+"."+t.name)
 		}
 	}
@@ -60,11 +68,6 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "fuzz: %d targets, no failure\n", len(targets))
 	return nil
-}
-
-// fuzz runs one target and returns what it printed.
-func fuzz(ctx context.Context, t target, each time.Duration) ([]byte, error) {
-	return exec.CommandContext(ctx, "go", "test", "-run", "^$", "-fuzz", "^"+t.name+"$", "-fuzztime", each.String(), "-fuzzminimizetime", "20x", t.pkg).CombinedOutput()
 }
 
 // endOfTime tells whether a target failed only because its time was over while
@@ -89,14 +92,14 @@ func list(ctx context.Context) ([]target, error) {
 			continue
 		}
 		for _, name := range f[2:] {
-			src, err := os.ReadFile(f[1] + "/" + name)
+			src, err := os.ReadFile(filepath.Join(f[1], name))
 			if err != nil {
 				return nil, fmt.Errorf("look for fuzz tests: %w", err)
 			}
 			for l := range strings.Lines(string(src)) {
 				if rest, ok := strings.CutPrefix(l, "func Fuzz"); ok {
 					if fn, _, ok := strings.Cut(rest, "("); ok {
-						targets = append(targets, target{f[0], "Fuzz" + fn})
+						targets = append(targets, target{f[0], f[1], "Fuzz" + fn})
 					}
 				}
 			}
