@@ -169,7 +169,7 @@ func TestSessionWithSettings(t *testing.T) {
 		before := said()
 		v.press(t, ctrlR)
 		// Words are not broken on the screen, but lines are.
-		for end := time.Now().Add(20 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		for end := time.Now().Add(60 * time.Second); ; time.Sleep(5 * time.Millisecond) {
 			text := strings.Join(strings.Fields(v.text()), " ")
 			if said() > before && strings.Contains(text, "menu ready; "+tt.says) {
 				break

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -49,19 +50,20 @@ func TestCatalogMirrorsAreUsed(t *testing.T) {
 
 	s := &session{con: console.New(), line: newTimeline(), set: &settings.Settings{URLs: []string{farURL}, Anchor: anchor}}
 	defer s.con.Close()
-	client, err := mirror.New(s.set.URLs, mirror.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	start := time.Now()
-	st, err := s.load(t.Context(), client)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if took := time.Since(start); took > 3*time.Second {
-		t.Errorf("load took %v", took)
-	}
+	var client *mirror.Client
+	var st *store
+	soon(t, 3*time.Second, "load", func() time.Duration {
+		var err error
+		if client, err = mirror.New(s.set.URLs, mirror.Options{}); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(client.Close)
+		start := time.Now()
+		if st, err = s.load(t.Context(), client); err != nil {
+			t.Fatal(err)
+		}
+		return time.Since(start)
+	})
 	urls := client.URLs()
 	if len(urls) != 4 || urls[0] != nearURL || urls[3] != absent {
 		t.Errorf("URLs() = %v; want all four, %s first, %s last", urls, nearURL, absent)
@@ -106,20 +108,33 @@ func TestRootIsNotWaitedFor(t *testing.T) {
 	good.Set(mirrortest.Files(files))
 	silent.Set(mirrortest.Silent(nil))
 	for _, measure := range []bool{true, false} {
-		client, err := mirror.New([]string{mirrortest.Serve(t, &good).URL, mirrortest.Serve(t, &silent).URL, mirrortest.Refusing(t)}, mirror.Options{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if measure {
-			client.Measure(t.Context())
-		}
-		start := time.Now()
-		if _, err := catalog.Open(t.Context(), client, anchor, catalog.Options{Now: time.Now()}); err != nil {
-			t.Errorf("Open() with one good mirror of three = %v", err)
-		}
-		if took := time.Since(start); took > 2*time.Second {
-			t.Errorf("Open() took %v, measured before: %t", took, measure)
-		}
-		client.Close()
+		soon(t, 2*time.Second, fmt.Sprintf("Open (measured before: %t)", measure), func() time.Duration {
+			client, err := mirror.New([]string{mirrortest.Serve(t, &good).URL, mirrortest.Serve(t, &silent).URL, mirrortest.Refusing(t)}, mirror.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			if measure {
+				client.Measure(t.Context())
+			}
+			start := time.Now()
+			if _, err := catalog.Open(t.Context(), client, anchor, catalog.Options{Now: time.Now()}); err != nil {
+				t.Errorf("Open() with one good mirror of three = %v", err)
+			}
+			return time.Since(start)
+		})
 	}
+}
+
+// soon wants f to take no longer than limit, once in five times: what waits for
+// a mirror that is silent does so each time, a busy machine does not.
+func soon(t *testing.T, limit time.Duration, what string, f func() time.Duration) {
+	t.Helper()
+	var took time.Duration
+	for range 5 {
+		if took = f(); took <= limit {
+			return
+		}
+	}
+	t.Errorf("%s took %v", what, took)
 }

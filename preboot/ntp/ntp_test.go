@@ -64,7 +64,7 @@ func TestQuery(t *testing.T) {
 		}
 	}()
 	got, err := query(t.Context(), conn.LocalAddr().String(), nil)
-	if err != nil || got.Sub(want) < 0 || got.Sub(want) > 5*time.Second {
+	if err != nil || got.Sub(want) < 0 || got.Sub(want) > 60*time.Second {
 		t.Errorf("query() = %v, %v; want %v", got, err, want)
 	}
 }

@@ -321,7 +321,7 @@ func firmware(t *testing.T, ns string, request []byte, done func(map[string]*dhc
 	defer conn.Close()
 	got := map[string]*dhcpv4.DHCPv4{}
 	b := make([]byte, 2000)
-	for range 20 {
+	for range 120 {
 		if _, err := conn.WriteToUDP(request, &net.UDPAddr{IP: net.IPv4bcast, Port: ServerPort}); err != nil {
 			t.Fatal(err)
 		}
