@@ -44,7 +44,7 @@ func (b *binaries) fuzz(ctx context.Context, t target, each time.Duration) ([]by
 		}
 		b.pkg = t.pkg
 	}
-	cmd := exec.CommandContext(ctx, program, "-test.paniconexit0", "-test.run", "^$", "-test.fuzz", "^"+t.name+"$",
+	cmd := exec.CommandContext(ctx, program, "-test.paniconexit0", "-test.timeout", "10m", "-test.run", "^$", "-test.fuzz", "^"+t.name+"$",
 		"-test.fuzztime", each.String(), "-test.fuzzminimizetime", "20x", "-test.fuzzcachedir", filepath.Join(b.corpus, t.pkg))
 	cmd.Dir = t.dir
 	// The workers are its children: they end when it closes their pipes.
