@@ -1,6 +1,6 @@
 # The boot media. Included by the Makefile at the top.
 
-ISO_DEPS := linux-source-6.1 gcc make bc bison flex libelf-dev libssl-dev rsync kmod cpio xz-utils \
+ISO_DEPS := linux-source-6.1 gcc make patch bc bison flex libelf-dev libssl-dev rsync kmod cpio xz-utils \
 	grub-common grub-pc-bin pxelinux syslinux-common ipxe xorriso mtools zstd firmware-linux-free
 
 KERNEL_TARBALL ?=
@@ -9,7 +9,7 @@ PREBOOT_TAGS   := nethttpomithttp2
 # The moment of the newest commit: no honest clock is before it.
 BUILT_AT       := $(shell git log -1 --format=%ct 2>/dev/null)
 PREBOOT_SOURCES := $(shell find preboot catalog internal -name '*.go' -not -name '*_test.go' 2>/dev/null)
-ISO_SOURCES    := $(shell find iso internal/site internal/newc internal/module -name '*.go' -not -name '*_test.go') $(wildcard iso/media/*.cfg iso/media/grub/* iso/uki/loader/* iso/kernel/*.config)
+ISO_SOURCES    := $(shell find iso internal/site internal/newc internal/module -name '*.go' -not -name '*_test.go') $(wildcard iso/media/*.cfg iso/media/grub/* iso/uki/loader/* iso/kernel/*.config iso/kernel/patches/*)
 
 $(BUILD)/iso: $(ISO_SOURCES) go.mod go.sum
 	@mkdir -p $(BUILD); echo "build: $@"

@@ -7,11 +7,12 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	_ "embed"
+	"embed"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -25,6 +26,12 @@ import (
 
 //go:embed inetboot.config
 var fragment []byte
+
+// patches are applied to the source in the order of their names. Each says at
+// its head what it is for.
+//
+//go:embed patches/*.patch
+var patches embed.FS
 
 // xzWrapper replaces the kernel's choice of xz options, which is the default
 // preset, by the smallest that its decompressor reads. Without a checksum it is
@@ -43,11 +50,11 @@ exec xz "${args[@]}"
 
 // fasterParts are make's variables for the few parts that are compiled for speed
 // and not for size, since a start waits for them: the decompressor of the
-// initramfs; and what fills memory, which for size is done byte by byte. Processors
-// are good at that, emulators are not.
+// initramfs; and what fills memory or copies into files, which for size is done
+// byte by byte. Processors are good at that, emulators are not.
 func fasterParts() []string {
 	const words = "-mstringop-strategy=rep_8byte"
-	return []string{"CFLAGS_xz_dec_lzma2.o=-O2 " + words, "CFLAGS_page_alloc.o=" + words, "CFLAGS_memblock.o=" + words}
+	return []string{"CFLAGS_xz_dec_lzma2.o=-O2 " + words, "CFLAGS_page_alloc.o=" + words, "CFLAGS_memblock.o=" + words, "CFLAGS_iov_iter.o=" + words}
 }
 
 // DefaultTarball is where Debian's linux-source-6.1 puts the source.
@@ -112,6 +119,12 @@ func cacheKey(ctx context.Context, tarball string) (string, error) {
 	h.Write(fragment)
 	io.WriteString(h, xzWrapper)
 	io.WriteString(h, strings.Join(fasterParts(), "\n"))
+	if err := eachPatch(func(_ string, data []byte) error {
+		_, err := h.Write(data)
+		return err
+	}); err != nil {
+		return "", err
+	}
 	// Another compiler makes another kernel.
 	version, err := exec.CommandContext(ctx, "gcc", "--version").Output()
 	if err != nil {
@@ -119,6 +132,38 @@ func cacheKey(ctx context.Context, tarball string) (string, error) {
 	}
 	h.Write(version)
 	return hex.EncodeToString(h.Sum(nil)[:8]), nil
+}
+
+// eachPatch calls do with each patch, in order, until it fails.
+func eachPatch(do func(name string, data []byte) error) error {
+	names, err := fs.Glob(patches, "patches/*.patch") // sorted
+	if err != nil {
+		return fmt.Errorf("list the kernel's patches: %w", err)
+	}
+	for _, name := range names {
+		data, err := patches.ReadFile(name)
+		if err != nil {
+			return fmt.Errorf("read the kernel's patches: %w", err)
+		}
+		if err := do(name, data); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// applyPatches changes the source in the folder tree.
+func applyPatches(ctx context.Context, tree string) error {
+	return eachPatch(func(name string, data []byte) error {
+		file := filepath.Join(filepath.Dir(tree), filepath.Base(name))
+		if err := os.WriteFile(file, data, 0o644); err != nil {
+			return fmt.Errorf("patch the kernel: %w", err)
+		}
+		if err := command(ctx, tree, io.Discard, "patch", "--strip=1", "--fuzz=1", "--batch", "--input="+file); err != nil {
+			return fmt.Errorf("patch the kernel with iso/kernel/%s, which is for Linux 6.1 (`make deps` installs patch): %w", name, err)
+		}
+		return nil
+	})
 }
 
 // lock keeps a second build from doing the same work beside the first.
@@ -167,6 +212,9 @@ func build(ctx context.Context, o Options, want map[string]string, cached string
 	}
 	if err := command(ctx, work, io.Discard, "tar", "-xf", o.Tarball, "-C", tree, "--strip-components=1"); err != nil {
 		return fmt.Errorf("unpack the kernel's source: %w", err)
+	}
+	if err := applyPatches(ctx, tree); err != nil {
+		return err
 	}
 	xz := filepath.Join(work, "xz-small")
 	if err := os.WriteFile(xz, []byte(xzWrapper), 0o755); err != nil {

@@ -1,7 +1,9 @@
 package kernel
 
 import (
+	"archive/tar"
 	"bytes"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -94,9 +96,15 @@ func TestCacheKey(t *testing.T) {
 }
 
 func TestBuildFails(t *testing.T) {
+	var other bytes.Buffer
+	tw := tar.NewWriter(&other)
+	if err := errors.Join(tw.WriteHeader(&tar.Header{Name: "linux-9.9/README", Mode: 0o644}), tw.Close()); err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct{ name, tarball, want string }{
 		{"no source", "", "KERNEL_TARBALL"},
 		{"not a tarball", "this is not an archive", "unpack the kernel's source"},
+		{"a source that the patches are not for", other.String(), "iso/kernel/patches/1-xz.patch, which is for Linux 6.1"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := t.TempDir()
