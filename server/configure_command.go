@@ -160,7 +160,10 @@ func (c *configureCommand) install(ctx context.Context, in *configure.Install, s
 	if c.silent {
 		service = configure.Service{}
 	}
-	if service.Command != "" {
+	switch {
+	case service == unitService():
+		in.Reload = reloadUnit
+	case service.Command != "":
 		in.Reload = service.Reload
 	}
 	step := in.Run

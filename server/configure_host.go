@@ -1,12 +1,14 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -142,6 +144,10 @@ The unit is enabled, and started or restarted.`,
 		service := configure.Service{Command: c.reload}
 		if c.reload == "" && c.file == configure.UnitFile {
 			service = unitService()
+			name := cmp.Or(c.o.lan.user, lanUser)
+			if _, err := user.Lookup(name); err != nil && !c.silent && !c.dryRun {
+				return fmt.Errorf("the service's user: %w: make it (useradd --system --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin %s), or have server setup do it all", err, name)
+			}
 		}
 		return c.install(cmd.Context(), in, service, &configure.Config{Text: text}, warnings)
 	}
@@ -164,6 +170,11 @@ func closedTo(path string) string {
 // unitService starts the unit anew, at each boot of the machine, too.
 func unitService() configure.Service {
 	return configure.Service{Command: "systemctl daemon-reload && systemctl enable -q inetboot.service && systemctl restart inetboot.service", Unit: "inetboot.service"}
+}
+
+// reloadUnit starts the unit anew, or, if it is taken away again, ends it.
+func reloadUnit(ctx context.Context) error {
+	return whereThere(configure.UnitFile, unitService().Reload, "systemctl stop inetboot.service; systemctl disable -q inetboot.service; systemctl daemon-reload")(ctx)
 }
 
 // unitOptions are what a unit has beside the server's options.

@@ -60,6 +60,9 @@ func (c *configureCommand) site(ctx context.Context, server string) (*configure.
 	} else {
 		s.Files.BIOS = mediaHas(dir, bootmedia.BIOS, bootmedia.Module)
 	}
+	if err := o.lan.boot.checkARM64(); err != nil {
+		return nil, nil, err
+	}
 	s.Files.ARM64 = o.lan.boot.arm64Name(dir != "" && mediaHas(dir, bootmedia.ARM64))
 	if o.lan.boot.noTFTP {
 		s.Files.BIOS = false

@@ -50,6 +50,19 @@ func (o *bootOptions) arm64File() string {
 	return o.arm64
 }
 
+// checkARM64 checks what --arm64 names.
+func (o *bootOptions) checkARM64() (err error) {
+	if file := o.arm64File(); file != "" {
+		err = bootmedia.CheckARM64(file)
+	} else if o.arm64 != "" {
+		err = site.CheckURL(o.arm64)
+	}
+	if err != nil {
+		return fmt.Errorf("--arm64: %w", err)
+	}
+	return nil
+}
+
 // arm64Name returns what machines with arm64 are told to load, "" for nothing. has
 // tells whether the boot files have a program for them.
 func (o *bootOptions) arm64Name(has bool) string {
@@ -65,10 +78,8 @@ func (o *bootOptions) arm64Name(has bool) string {
 // openMedia opens the boot files, made for this server; nil if nobody named a
 // folder and there is none.
 func openMedia(o *options, p *lanParts) (*bootmedia.Files, error) {
-	if strings.Contains(o.lan.boot.arm64, "://") {
-		if err := site.CheckURL(o.lan.boot.arm64); err != nil {
-			return nil, fmt.Errorf("--arm64: %w", err)
-		}
+	if err := o.lan.boot.checkARM64(); err != nil {
+		return nil, err
 	}
 	b := bootmedia.Options{Dir: o.lan.boot.media, ARM64: o.lan.boot.arm64File(), Site: site.Site{URLs: []string{p.url()}}}
 	if !o.lan.logs.off {

@@ -206,7 +206,7 @@ func (c *setupCommand) ask() error {
 			preset = names[0]
 		}
 		if c.yes {
-			if len(names) != 1 {
+			if len(names) > 1 {
 				return fmt.Errorf("--lan: which interface? there are %s", strings.Join(names, ", "))
 			}
 		} else if len(names) > 0 {

@@ -65,11 +65,11 @@ func (c *setupCommand) steps(ctx context.Context) (steps []setup.Step, warnings 
 			}
 		}
 	}
+	if err := c.o.lan.boot.checkARM64(); err != nil {
+		return nil, nil, err
+	}
 	arm64 := c.o.lan.boot.arm64File()
 	if arm64 != "" {
-		if err := bootmedia.CheckARM64(arm64); err != nil {
-			return nil, nil, fmt.Errorf("--arm64: %w", err)
-		}
 		if arm64, err = filepath.Abs(arm64); err != nil {
 			return nil, nil, err
 		}
@@ -126,7 +126,7 @@ func (c *setupCommand) steps(ctx context.Context) (steps []setup.Step, warnings 
 	}
 	in := &configure.Install{File: configure.UnitFile, Mode: 0o644, Check: configure.UnitCheck}
 	if booted() {
-		in.Reload = whereThere(configure.UnitFile, unitService().Reload, "systemctl stop inetboot.service; systemctl disable -q inetboot.service; systemctl daemon-reload")
+		in.Reload = reloadUnit
 	} else {
 		warnings = append(warnings, "systemd does not run here, so the service is not started")
 	}

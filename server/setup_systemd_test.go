@@ -134,6 +134,9 @@ func TestSetupOfSystem(t *testing.T) {
 			t.Errorf("a machine gets %q, %v; want %s, and pxelinux.0 from 10.0.0.1", got, err, address)
 		}
 	}
+	fails("ip link set eth0 down; /work/server setup --yes; code=$?; ip link set eth0 up; exit $code", "no interface is up and has an IPv4 address")
+	fails("/work/server configure systemd --lan eth0", "unknown user inetboot", "server setup")
+	fails("/work/server configure isc --lan eth0 --arm64 ftp://x/y", "--arm64: URL")
 	const set = "/work/server setup --yes --lan eth0 --media /work/media --nfs "
 
 	do(set+"--dhcp full --dhcp-range 10.0.0.100-10.0.0.109", "done: make the user inetboot", "imagetool init --to http://10.0.0.1:8080")

@@ -93,7 +93,7 @@ type Options struct {
 	// fs.ErrNotExist as long as there is none.
 	Root func() ([]byte, error)
 
-	// ARM64 is a program for UEFI on arm64; "": the one of that name in Dir, if
+	// ARM64 is a program for UEFI on arm64, which CheckARM64 has nothing against; "": the one of that name in Dir, if
 	// there is one.
 	ARM64 string
 
@@ -154,11 +154,6 @@ func Open(o Options) (*Files, error) {
 	for _, name := range Needed() {
 		if fi, err := os.Stat(filepath.Join(o.Dir, name)); err != nil || !fi.Mode().IsRegular() {
 			return nil, fmt.Errorf("the folder %s has no file %s: build the media with `make iso`, or name another folder with --media", o.Dir, name)
-		}
-	}
-	if o.ARM64 != "" {
-		if err := CheckARM64(o.ARM64); err != nil {
-			return nil, err
 		}
 	}
 	dir, err := os.OpenRoot(o.Dir)
