@@ -32,18 +32,25 @@ func TestMissingDriver(t *testing.T) {
 }
 
 // TestDrivers has one adapter of each kind that QEMU knows and the boot medium
-// has a driver for: each of them gets a lease.
+// has a driver for, and one on each kind of USB controller that takes it (QEMU's
+// is too slow for EHCI): each of them gets a lease.
 func TestDrivers(t *testing.T) {
 	b := newBed(t, -1)
-	models := []string{"virtio-net-pci", "e1000", "e1000e", "i82550", "i82557b", "rtl8139", "pcnet", "ne2k_pci", "vmxnet3", "usb-net"}
+	models := []string{"virtio-net-pci", "e1000", "e1000e", "i82550", "i82557b", "rtl8139", "pcnet", "ne2k_pci", "vmxnet3", "e1000-82544gc", "i82559er", "i82801", "virtio-net-pci-non-transitional", "usb-net"}
 	c := vmtest.Config{Name: "drivers"}
 	for _, m := range models {
 		c.NICs = append(c.NICs, vmtest.NIC{Model: m})
 	}
+	for _, controller := range []string{"piix3-usb-uhci", "pci-ohci"} {
+		id := fmt.Sprintf("card%d", len(models))
+		c.Args = append(c.Args, "-device", controller+",id="+controller, "-netdev", "user,id="+id,
+			"-device", fmt.Sprintf("usb-net,bus=%s.0,netdev=%s,mac=52:54:00:12:34:%02x", controller, id, 0x56+len(models)))
+		models = append(models, "usb-net on "+controller)
+	}
 	// Nobody listens there, so every link is tried.
 	vm := b.start(t, &site.Site{URLs: []string{"http://10.0.2.2:1"}}, c)
 	vm.ExpectT(t, patience, `inetboot: failed: `)
-	vm.ExpectT(t, patience, `> +1  Try again`)
+	vm.ExpectT(t, 5*patience, `> +1  Try again`)
 	text := vm.Text()
 	for i, m := range models {
 		up := regexp.MustCompile(fmt.Sprintf(`(\w+) \(52:54:00:12:34:%02x\) is up`, 0x56+i)).FindStringSubmatch(text)

@@ -84,7 +84,12 @@ func (s *session) failed(ctx context.Context, title, text, back string, seconds 
 	for ctx.Err() == nil {
 		ev := s.ask(ctx, menu.Options{
 			Title: "InetBoot: " + title, Text: text + "\n" + s.circumstances(), Items: s.remedies("Try again", back), Default: retryID, Timeout: seconds, Back: back != "",
+			More: "more",
 		})
+		if ev.More {
+			ev = s.ask(ctx, menu.Options{Title: "InetBoot: this machine", Items: s.machineItems(), Timeout: -1, Back: true})
+			ev.Back, seconds = false, -1 // Escape leads to what has failed
+		}
 		switch {
 		case ev.Back || ev.Picked != nil && ev.Picked.ID == backID:
 			return stay
@@ -150,11 +155,25 @@ func (s *session) toolItems(edit string) []menu.Item {
 		menu.Item{ID: mirrorID, Title: "Choose a mirror", Help: "Where the store is read from."},
 		menu.Item{ID: urlID, Title: "Start an image by its URL", Help: "An image that is in no menu: the URL of its manifest."},
 		menu.Item{ID: logID, Title: "Look at the log"},
-		menu.Item{ID: kernelLogID, Title: "Look at the kernel's messages"},
+		kernelLogItem(),
 		menu.Item{ID: readID, Title: "Read the menu again"},
-		menu.Item{ID: localDiskID, Title: "Start from the local disk", Help: "Restarts this machine, so that its firmware takes the disk."},
+		localDiskItem(),
 	)
 	return append(items, endItems("")...)
+}
+
+// machineItems are those of toolItems that need neither a menu nor a store, and
+// for which there is no room beside the remedies.
+func (s *session) machineItems() []menu.Item {
+	return append([]menu.Item{kernelLogItem(), localDiskItem()}, endItems("")...)
+}
+
+func kernelLogItem() menu.Item {
+	return menu.Item{ID: kernelLogID, Title: "Look at the kernel's messages", Help: "What drivers say about this machine's hardware."}
+}
+
+func localDiskItem() menu.Item {
+	return menu.Item{ID: localDiskID, Title: "Start from the local disk", Help: "Restarts this machine, so that its firmware takes the disk."}
 }
 
 // tool does what an item of toolItems or remedies says.
