@@ -16,7 +16,7 @@ BENCH    ?= all
 include iso/iso.mk
 
 # What the parts need beside Go, from Debian 12.
-DEPS := $(ISO_DEPS) qemu-system-x86 ipxe ipxe-qemu grub-efi-amd64-bin ovmf mmdebstrap iproute2 dnsmasq nftables fuse3 kmod zstd xz-utils erofs-utils e2fsprogs xfsprogs btrfs-progs dosfstools exfatprogs openssh-client openssh-server sudo libarchive-tools bzip2 qemu-utils fdisk squashfs-tools nginx-light rsync bash-completion fish zsh rsyslog curl atftp tftp-hpa debian-installer-12-netboot-amd64 busybox udhcpc isc-dhcp-client dhcpcd-base isc-dhcp-server isc-dhcp-relay kea-dhcp4-server systemd passwd netbase nfs-common postgresql-15 libnbd-bin libnfs-utils xen-hypervisor-4.17-amd64 memtest86+
+DEPS := $(ISO_DEPS) qemu-system-x86 ipxe ipxe-qemu grub-efi-amd64-bin ovmf mmdebstrap iproute2 dnsmasq bind9-dnsutils nftables fuse3 kmod zstd xz-utils erofs-utils e2fsprogs xfsprogs btrfs-progs dosfstools exfatprogs openssh-client openssh-server sudo libarchive-tools bzip2 qemu-utils fdisk squashfs-tools nginx-light rsync bash-completion fish zsh rsyslog curl atftp tftp-hpa debian-installer-12-netboot-amd64 busybox udhcpc isc-dhcp-client dhcpcd-base isc-dhcp-server isc-dhcp-relay kea-dhcp4-server systemd passwd netbase nfs-common postgresql-15 libnbd-bin libnfs-utils xen-hypervisor-4.17-amd64 memtest86+
 BENCH_DEPS := casync nbdkit libnbd-bin zstd rclone httpdirfs fio nfs-ganesha nfs-ganesha-vfs aria2 curl wget tftpd-hpa rpcbind
 
 .PHONY: help

@@ -120,7 +120,7 @@ func serverFlags(cmd *cobra.Command, o *options) {
 	f.Int64Var(&o.maxFile, "max-file", store.DefaultLimits().File, "largest kernel or initrd, in bytes")
 	o.lan.flags(cmd)
 	complete(cmd, "dhcp", "proxy", "full", "off")
-	complete(cmd, "unknown", "yes", "no")
+	complete(cmd, "unknown", "yes", "setup", "no")
 	complete(cmd, "log-format", "text", "json")
 	_ = cmd.RegisterFlagCompletionFunc("lan", func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 		return lanCandidates(), cobra.ShellCompDirectiveNoFileComp

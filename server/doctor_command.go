@@ -37,11 +37,11 @@ func newDoctorCommand(o *options, stdout io.Writer) *cobra.Command {
 		Use:   "doctor",
 		Short: "Go the way of a machine that boots, and say at which stage it ends and why",
 		Long: `Go the way of a machine that boots: DHCP as each kind of firmware, boot files by TFTP and HTTP, the catalog and a
-kernel, a root over NFS and NBD if they are served, and syslog. It runs on the server, or on another machine of the
+kernel, a root over NFS and NBD if they are served, syslog, and with --dns names. It runs on the server, or on another machine of the
 LAN, where a firewall of the server is seen, too. Nothing is changed: no lease is taken.
 
 The status is 0 if all is well, and says by its number which stage failed first: ` + fmt.Sprint(exitStage) + ` and up for dhcp, tftp, http,
-kernel, root, syslog. It is 1 if it could not look.`,
+kernel, root, syslog, dns. It is 1 if it could not look.`,
 		Example: `  server doctor --lan eth0
   server doctor --interface eth0 --server 192.168.1.2      # from another machine of the LAN
   server doctor --lan eth0 --mac 52:54:00:12:34:56         # as a machine that is known
@@ -131,6 +131,9 @@ func doctorOptions(cmd *cobra.Command, o *options, iface, server, mac string) (*
 	}
 	if o.lan.logs.off {
 		d.Syslog = 0
+	}
+	if o.lan.dns.on {
+		d.DNS = o.lan.dns.port
 	}
 	// What nobody said is looked for.
 	for _, r := range []struct {

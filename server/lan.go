@@ -38,6 +38,7 @@ type lanOptions struct {
 	clients  string
 	unknown  string
 	dhcp     dhcpOptions
+	dns      dnsOptions
 	roots    rootOptions
 	logs     logsOptions
 	boot     bootOptions
@@ -56,6 +57,7 @@ func (o *lanOptions) flags(cmd *cobra.Command) {
 	f.StringVar(&o.user, "user", "", "user to run as after the start, if started by root (default with --lan "+lanUser+", else root stays)")
 	f.StringVar(&o.unknown, "unknown", string(clients.BootUnknown), "machines that are not known: yes (they boot like others), setup (they are shown what sets them up, and can be announced), no (no answer)")
 	o.dhcp.flags(cmd)
+	o.dns.flags(cmd)
 	o.roots.flags(cmd)
 	o.logs.flags(cmd)
 	o.boot.flags(cmd)
@@ -98,7 +100,7 @@ type newService func(ctx context.Context, o *options, p *lanParts) (lan.Service,
 
 // lanServices are all services that there are, in the order in which they open.
 func lanServices() []newService {
-	return []newService{newDHCP, newNFS, newNBD, newLogs, newTFTP}
+	return []newService{newDHCP, newDNS, newNFS, newNBD, newLogs, newTFTP}
 }
 
 // lanSet is the services of the LAN, open, and what they stand on.

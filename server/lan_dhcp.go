@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -16,6 +17,7 @@ import (
 	"github.com/inetboot/inetboot/server/lan"
 	"github.com/inetboot/inetboot/server/lan/bootfile"
 	"github.com/inetboot/inetboot/server/lan/dhcp"
+	"github.com/inetboot/inetboot/server/lan/dns"
 )
 
 // bootFolder is where boot files lie below the server's URL.
@@ -67,31 +69,49 @@ func newDHCP(ctx context.Context, o *options, p *lanParts) (lan.Service, error) 
 	default:
 		return nil, fmt.Errorf("--dhcp %q: want proxy, full or off", d.mode)
 	}
-	for _, s := range d.ranges {
-		r, err := dhcp.ParseRange(s)
-		if err != nil {
-			return nil, fmt.Errorf("--dhcp-range: %w", err)
-		}
-		c.Ranges = append(c.Ranges, r)
-	}
-	for _, s := range d.options {
-		key, value, _ := strings.Cut(s, "=")
-		if err := c.Options.Set(key, value); err != nil {
-			return nil, fmt.Errorf("--dhcp-option: %w", err)
-		}
-	}
 	var err error
+	if c.Ranges, c.Options, err = d.parse(); err != nil {
+		return nil, err
+	}
+	if dn := &o.lan.dns; dn.on && c.Mode == dhcp.Full {
+		if c.Options.DNS == nil && dn.port == dns.Port { // DHCP has no word for another port
+			c.Options.DNS = []netip.Addr{c.Server}
+		}
+		c.Options.Domain = cmp.Or(c.Options.Domain, dn.domainOf(""))
+	}
 	if c.Part, c.Parts, err = parsePart(d.part); err != nil {
 		return nil, err
 	}
 	if c.Mode == dhcp.Full {
-		dsn := databaseDSN(o, p.data)
-		shared := strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://")
-		if c.Store, err = dhcp.OpenLeases(ctx, p.db, shared); err != nil {
+		if c.Store, err = openLeases(ctx, o, p); err != nil {
 			return nil, err
 		}
 	}
 	return dhcp.NewService(dhcp.ServiceOptions{Config: c, Interface: p.iface.Name, Port: d.port, PXEPort: d.pxePort, Wait: d.probe})
+}
+
+// parse reads ranges, and what goes for all of them.
+func (o *dhcpOptions) parse() (ranges []dhcp.Range, all dhcp.Options, err error) {
+	for _, s := range o.ranges {
+		r, err := dhcp.ParseRange(s)
+		if err != nil {
+			return nil, all, fmt.Errorf("--dhcp-range: %w", err)
+		}
+		ranges = append(ranges, r)
+	}
+	for _, s := range o.options {
+		key, value, _ := strings.Cut(s, "=")
+		if err := all.Set(key, value); err != nil {
+			return nil, all, fmt.Errorf("--dhcp-option: %w", err)
+		}
+	}
+	return ranges, all, nil
+}
+
+// openLeases opens the leases of full DHCP.
+func openLeases(ctx context.Context, o *options, p *lanParts) (*dhcp.Leases, error) {
+	dsn := databaseDSN(o, p.data)
+	return dhcp.OpenLeases(ctx, p.db, strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://"))
 }
 
 // parsePart reads N/M, N from 1 to M.

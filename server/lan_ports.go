@@ -36,6 +36,10 @@ func configuredPorts(o *options) ([]configure.Port, error) {
 	case "full":
 		add("DHCP", "udp", l.dhcp.port)
 	}
+	if l.dns.on {
+		add("DNS", "udp", l.dns.port)
+		add("DNS", "tcp", l.dns.port)
+	}
 	if !l.boot.noTFTP {
 		add("TFTP", "udp", l.boot.tftpPort)
 	}

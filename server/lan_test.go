@@ -62,6 +62,7 @@ func TestLANPortsAndPrivileges(t *testing.T) {
 		{[]string{"--lan", "lan0", "--dhcp", "off"}, []string{"tcp 8080"}, 0},
 		{[]string{"--lan", "lan0", "--dhcp", "proxy"}, []string{"tcp 8080", "udp 4011", "udp 67"}, 1<<10 | 1<<13},
 		{[]string{"--lan", "lan0", "--dhcp", "off", "--nfs", "--nbd"}, []string{"tcp 10809", "tcp 111", "tcp 2049", "tcp 8080", "udp 111"}, 0},
+		{[]string{"--lan", "lan0", "--dhcp", "off", "--dns"}, []string{"tcp 53", "tcp 8080", "udp 53"}, 0},
 	} {
 		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
 			dir := t.TempDir()

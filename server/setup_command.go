@@ -52,7 +52,7 @@ It asks for what was not given as an option, shows what it is going to do, and d
 done before is undone. A second run changes only what differs. All options of the server itself are taken, too.`,
 		Example: `  server setup
   server setup --yes --lan eth0 --nfs --nbd
-  server setup --yes --lan eth0 --dhcp full --dhcp-range 10.0.0.100-10.0.0.199,router=10.0.0.254 --name boot.example.org
+  server setup --yes --lan eth0 --dhcp full --dhcp-range 10.0.0.100-10.0.0.199,router=10.0.0.254 --dns --dns-domain lab.example.org --name boot.example.org
   server setup --yes --lan eth0 --dhcp-server isc --dhcp-range 10.0.0.100-10.0.0.199
   server setup --lan eth0 --dry-run
   server setup --remove`,
@@ -132,7 +132,11 @@ func (c *setupCommand) run(ctx context.Context) error {
 		_, err = fmt.Fprintln(c.out, c.left())
 		return err
 	}
-	_, err = fmt.Fprintf(c.out, "publishers: imagetool init --to %s --token-file %s\ntry it: server doctor --lan %s\n", c.o.url, c.tokenFile(), c.o.lan.iface)
+	more := ""
+	if c.o.lan.dns.on {
+		more = " --dns"
+	}
+	_, err = fmt.Fprintf(c.out, "publishers: imagetool init --to %s --token-file %s\ntry it: server doctor --lan %s%s\n", c.o.url, c.tokenFile(), c.o.lan.iface, more)
 	return err
 }
 
@@ -306,11 +310,17 @@ func (c *setupCommand) askMore(i *lan.Interface) error {
 			return err
 		}
 	}
-	for _, s := range []struct{ flag, what string }{{"nfs", "Roots over NFS?"}, {"nbd", "Roots over NBD?"}, {"swap", "Swap over NBD?"}} {
+	names := "no"
+	if c.o.lan.dhcp.mode == "full" {
+		names = "yes"
+	}
+	for _, s := range []struct{ flag, what, preset string }{
+		{"dns", "Names of the machines by DNS?", names}, {"nfs", "Roots over NFS?", "no"}, {"nbd", "Roots over NBD?", "no"}, {"swap", "Swap over NBD?", "no"},
+	} {
 		if given(s.flag) {
 			continue
 		}
-		a, err := c.question(s.what, "no", "yes", "no")
+		a, err := c.question(s.what, s.preset, "yes", "no")
 		if err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"maps"
+	"net/netip"
 	"os"
 	"os/exec"
 	"os/user"
@@ -297,9 +298,21 @@ func (c *setupCommand) portsFree() error {
 	if err != nil {
 		return err
 	}
+	i, err := lan.FindInterface(c.o.lan.iface)
+	if err != nil {
+		return err
+	}
+	var own []netip.Addr
+	for _, a := range i.All {
+		own = append(own, a.Addr())
+	}
 	var errs []error
 	for _, p := range ports {
-		if by := lan.Holder(p.Proto, p.Port); by != "" && !c.isServer(by) {
+		at := own
+		if p.What != "DNS" { // which others have for this machine alone, at 127.0.0.53 for instance
+			at = nil
+		}
+		if by := lan.Holder(p.Proto, p.Port, at...); by != "" && !c.isServer(by) {
 			errs = append(errs, fmt.Errorf("%s has port %v, which %s needs: end it, or choose another port or leave that service out", by, p, p.What))
 		}
 	}

@@ -2,11 +2,15 @@ package lan
 
 import (
 	"bufio"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -38,8 +42,9 @@ func explain(service string, err error) error {
 
 // Holder returns which process has a port of the network "tcp" or "udp", as
 // "dnsmasq (process 123)", or "" if that is not known: seeing the processes of
-// others needs privileges.
-func Holder(network string, port int) string {
+// others needs privileges. If addresses are given, only who has the port at one
+// of them counts, or at all of the machine's.
+func Holder(network string, port int, at ...netip.Addr) string {
 	family := strings.TrimRight(network, "46")
 	inodes := make(map[string]bool)
 	for _, table := range []string{family, family + "6"} {
@@ -54,10 +59,12 @@ func Holder(network string, port int) string {
 			if len(c) < 10 || (family == "tcp" && c[3] != "0A") {
 				continue
 			}
-			if _, p, ok := strings.Cut(c[1], ":"); ok {
-				if n, err := strconv.ParseUint(p, 16, 16); err == nil && int(n) == port {
-					inodes["socket:["+c[9]+"]"] = true
-				}
+			local, ok := socketAddr(c[1])
+			if !ok || int(local.Port()) != port {
+				continue
+			}
+			if a := local.Addr(); len(at) == 0 || a.IsUnspecified() || slices.Contains(at, a) {
+				inodes["socket:["+c[9]+"]"] = true
 			}
 		}
 		f.Close()
@@ -78,4 +85,20 @@ func Holder(network string, port int) string {
 		return fmt.Sprintf("%s (process %s)", strings.TrimSpace(string(name)), pid)
 	}
 	return ""
+}
+
+// socketAddr reads an address of /proc/net: words of the machine's byte order,
+// in hexadecimal digits, and the port.
+func socketAddr(s string) (netip.AddrPort, bool) {
+	words, p, ok := strings.Cut(s, ":")
+	b, err := hex.DecodeString(words)
+	port, perr := strconv.ParseUint(p, 16, 16)
+	if !ok || err != nil || perr != nil || len(b)%4 != 0 {
+		return netip.AddrPort{}, false
+	}
+	for w := range slices.Chunk(b, 4) {
+		binary.NativeEndian.PutUint32(w, binary.BigEndian.Uint32(w))
+	}
+	a, ok := netip.AddrFromSlice(b)
+	return netip.AddrPortFrom(a.Unmap(), uint16(port)), ok
 }

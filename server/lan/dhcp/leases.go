@@ -25,6 +25,7 @@ func steps() []string {
 		// Times are in milliseconds since 1970.
 		`CREATE TABLE leases (address TEXT PRIMARY KEY, mac TEXT NOT NULL, name TEXT NOT NULL, expires BIGINT NOT NULL, changed BIGINT NOT NULL);
 		CREATE INDEX leases_changed ON leases (changed)`,
+		`CREATE INDEX leases_name ON leases (lower(name))`,
 	}
 }
 
@@ -116,6 +117,32 @@ func (l *Leases) Get(ctx context.Context, a netip.Addr) (Lease, error) {
 		return Lease{}, fmt.Errorf("read the lease of %v: %w", a, err)
 	}
 	return v, nil
+}
+
+// maxNamed bounds how many machines that call themselves the same are looked at.
+const maxNamed = 16
+
+// Named returns the leases that count now of machines with one of two names, in
+// lower case: the newest first, at most 16.
+func (l *Leases) Named(ctx context.Context, name, other string, now time.Time) ([]Lease, error) {
+	rows, err := l.db.QueryContext(ctx, l.db.Rebind("SELECT address, mac, name, expires, changed FROM leases WHERE lower(name) IN (?, ?) AND expires > ? ORDER BY changed DESC LIMIT ?"),
+		name, other, now.UnixMilli(), maxNamed)
+	if err != nil {
+		return nil, fmt.Errorf("read the leases of %s: %w", name, err)
+	}
+	defer rows.Close()
+	var list []Lease
+	for rows.Next() {
+		v, err := scan(rows.Scan)
+		if err != nil {
+			return nil, fmt.Errorf("read the leases of %s: %w", name, err)
+		}
+		list = append(list, v)
+	}
+	if err := rows.Err(); err != nil {
+		return nil, fmt.Errorf("read the leases of %s: %w", name, err)
+	}
+	return list, nil
 }
 
 func scan(row func(...any) error) (Lease, error) {

@@ -1,5 +1,5 @@
 // Package doctor goes the way of a machine that boots, DHCP, TFTP, HTTP, kernel,
-// root, syslog, and says at which stage it ends and why.
+// root, syslog, DNS, and says at which stage it ends and why.
 package doctor
 
 import (
@@ -22,11 +22,12 @@ const (
 	StageKernel = "kernel"
 	StageRoot   = "root"
 	StageSyslog = "syslog"
+	StageDNS    = "dns"
 )
 
 // Stages are all of them.
 func Stages() []string {
-	return []string{StageDHCP, StageTFTP, StageHTTP, StageKernel, StageRoot, StageSyslog}
+	return []string{StageDHCP, StageTFTP, StageHTTP, StageKernel, StageRoot, StageSyslog, StageDNS}
 }
 
 // Status is how a check ended.
@@ -59,13 +60,14 @@ type Options struct {
 	URL       string           // of the server's HTTP, without a slash at the end
 	TFTPPort  int
 	Syslog    int // port; 0: do not check
+	DNS       int // port; 0: do not check
 	NFS, NBD  int // ports; 0: not served
 	DHCPPort  int
 	// FindLog looks for a text in the logs that the server has received; nil where
 	// they are not at hand.
 	FindLog func(ctx context.Context, text string) (bool, error)
 	// Holder says which program on this machine has a port, "" for none.
-	Holder func(network string, port int) string
+	Holder func(network string, port int, at ...netip.Addr) string
 	Wait   time.Duration // for answers: offers are collected for so long, as dhcpd pings an address for a second first; 0: DefaultWait
 	Tell   func(Finding) // called for each finding as it comes; may be nil
 }
@@ -96,7 +98,7 @@ func Run(ctx context.Context, o Options) ([]Finding, error) {
 		o.Wait = DefaultWait
 	}
 	d := &doctor{o: o}
-	for _, stage := range []func(context.Context){d.dhcp, d.tftp, d.http, d.kernel, d.syslog} {
+	for _, stage := range []func(context.Context){d.dhcp, d.tftp, d.http, d.kernel, d.syslog, d.dns} {
 		stage(ctx)
 		if err := ctx.Err(); err != nil {
 			return d.list, err
