@@ -164,12 +164,12 @@ func TestSetup(t *testing.T) {
 	if out, code := setup("", append(args, "--yes", "--nbd")...); code != 0 || !strings.Contains(out, "done: copy program") || strings.Contains(out, "inetboot.service") || !strings.HasPrefix(m.sh("cat /usr/local/lib/inetboot/vmlinuz"), "newer") {
 		t.Errorf("another kernel: %d\n%s", code, out)
 	}
-	// Answers by hand, on a machine that is set up: proxy, name, folder, NFS, NBD, swap, do it.
-	out, code = setup("eth0\nproxy\nboot.example.org\n\nyes\nno\nno\nyes\n")
+	// Answers by hand, on a machine that is set up: proxy, name, folder, DNS, NFS, NBD, swap, do it.
+	out, code = setup("eth0\nproxy\nboot.example.org\n\nyes\nyes\nno\nno\nyes\n")
 	if code != 0 || !strings.Contains(out, "http://boot.example.org:8080") || strings.Contains(out, "make the user") {
 		t.Errorf("by hand: %d\n%s", code, out)
 	}
-	if got := m.sh("nft list table inet inetboot"); !strings.Contains(got, "udp dport 4011") || strings.Contains(got, "10809") {
+	if got := m.sh("nft list table inet inetboot"); !strings.Contains(got, "udp dport 4011") || !strings.Contains(got, "udp dport 53 ") || strings.Contains(got, "10809") {
 		t.Errorf("rules after other answers: %s", got)
 	}
 	// A port that another program has is named before anything is done.
