@@ -59,7 +59,6 @@ func TestLowKernels(t *testing.T) {
 		}
 		t.Run("linux, "+string(firmware), func(t *testing.T) {
 			vm := start(t, "linux")
-			vm.ExpectT(t, patience, `ACPI: RSDP 0x`)
 			vm.ExpectT(t, patience, `target: started`)
 			vm.ExpectT(t, patience, `target: cmdline: low\.option=1 loglevel=7 console=tty0 console=ttyS0,115200 <nil>\n`)
 			vm.ExpectT(t, patience, `target: ACPI tables: APIC .*DSDT FACP`)
