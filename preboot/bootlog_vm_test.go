@@ -12,10 +12,28 @@ import (
 	"github.com/inetboot/inetboot/internal/handoff"
 )
 
-// logReceiver receives what a guest sends by syslog over TCP, until the
-// machine is gone. It returns its URL there.
-func logReceiver(t *testing.T) (url string, lines <-chan string) {
+// logReceiver receives what a guest sends by syslog over "tcp" or "udp", until
+// the machine is gone. It returns its URL there.
+func logReceiver(t *testing.T, network string) (url string, lines <-chan string) {
 	t.Helper()
+	if network == "udp" {
+		conn, err := net.ListenPacket(network, "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		got := make(chan string, 1000)
+		go func() {
+			for buf := make([]byte, 64<<10); ; {
+				n, _, err := conn.ReadFrom(buf)
+				if err != nil {
+					return
+				}
+				got <- string(buf[:n])
+			}
+		}()
+		return "udp://10.0.2.2:" + strconv.Itoa(conn.LocalAddr().(*net.UDPAddr).Port), got
+	}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -54,7 +72,7 @@ func logReceiver(t *testing.T) (url string, lines <-chan string) {
 func checkLog(t *testing.T, lines <-chan string, h *handoff.Handoff) {
 	t.Helper()
 	format := regexp.MustCompile(`^<30>1 (\S+Z) ` + regexp.QuoteMeta(h.Network.MAC) + ` inetboot - - \[meta sequenceId="(\d+)"\]\[inetboot@32473 boot="` + h.BootID + `"\] (.*)$`)
-	want := []string{`^InetBoot, amd64$`, `^lease 10\.0\.2\.15/24 on eth0 from 10\.0\.2\.2$`, `^catalog 2, valid until `, `^starting tiny-1$`, `^leaving for tiny-1$`, `^timeline: init=0\.000 .*link=.* dhcp=.* kexec=`}
+	want := []string{`^InetBoot, amd64$`, `^lease 10\.0\.2\.15/24 on eth0 from 10\.0\.2\.2$`, `^catalog 2, valid until `, `^starting ` + h.Entry + `$`, `^leaving for ` + h.Entry + `$`, `^timeline: init=0\.000 .*link=.* dhcp=.* kexec=`}
 	var last time.Time
 	timeout := time.After(time.Duration(patience) * time.Second)
 	for n := 1; len(want) > 0; n++ {

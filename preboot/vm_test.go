@@ -311,7 +311,7 @@ func expectTarget(t *testing.T, vm *vmtest.VM) (cmdline string, h *handoff.Hando
 func TestBootByTimeout(t *testing.T) {
 	b := newBed(t, 3)
 	pcap := filepath.Join(t.TempDir(), "net.pcap")
-	receiver, logged := logReceiver(t)
+	receiver, logged := logReceiver(t, "tcp")
 	place := b.site()
 	place.Syslog = receiver
 	vm := b.start(t, place, vmtest.Config{Name: "timeout", Append: "some.option BOOT_IMAGE=/x", NICs: []vmtest.NIC{{Capture: pcap}}})
@@ -349,10 +349,13 @@ func TestBootByTimeout(t *testing.T) {
 
 func TestSettingsFromCommandLineAlone(t *testing.T) {
 	b := newBed(t, -1)
-	vm := b.start(t, nil, vmtest.Config{Name: "cmdline", Append: fmt.Sprintf("inetboot.url=%s inetboot.key=%x inetboot.entry=deep", b.url, []byte(catalogtest.Key(b.key).Public()))})
+	receiver, logged := logReceiver(t, "udp")
+	vm := b.start(t, nil, vmtest.Config{Name: "cmdline", Append: fmt.Sprintf("inetboot.url=%s inetboot.key=%x inetboot.entry=deep inetboot.syslog=%s", b.url, []byte(catalogtest.Key(b.key).Public()), receiver)})
 	vm.ExpectT(t, patience, `inetboot: starting deep\n`)
-	if cmdline, _ := expectTarget(t, vm); !strings.Contains(cmdline, "entry.option=deep") || strings.Contains(cmdline, "inetboot.key") {
-		t.Errorf("target's command line = %q", cmdline)
+	cmdline, h := expectTarget(t, vm)
+	checkLog(t, logged, h)
+	if !strings.Contains(cmdline, "entry.option=deep") || strings.Contains(cmdline, "inetboot.key") || h.Syslog != receiver {
+		t.Errorf("target's command line = %q, syslog to %q", cmdline, h.Syslog)
 	}
 }
 
