@@ -160,6 +160,29 @@ func (f *File) Spans(ctx context.Context, off int64, n int) (*Spans, error) {
 	return s, nil
 }
 
+// Ready tells whether the n bytes from off on are in memory now, so that Spans
+// need not wait for them.
+func (f *File) Ready(off int64, n int) bool {
+	if off < 0 || n < 1 || off > f.x.Size()-int64(n) {
+		return false
+	}
+	i := f.x.Find(off)
+	end := off + int64(n)
+	f.b.mu.Lock()
+	defer f.b.mu.Unlock()
+	for at := f.x.Offset(i); at < end; i++ {
+		e := f.x.Entry(i)
+		at += int64(e.PlainLen)
+		if e.Zero() {
+			continue
+		}
+		if k := f.b.entries[e.SHA256]; k == nil || k.state != ready {
+			return false
+		}
+	}
+	return true
+}
+
 // ReadAt reads like io.ReaderAt.
 func (f *File) ReadAt(ctx context.Context, p []byte, off int64) (int, error) {
 	const piece = 1 << 20

@@ -602,6 +602,46 @@ func TestShared(t *testing.T) {
 	}
 }
 
+// What is ready is in memory, all of it; zeros always are.
+func TestReady(t *testing.T) {
+	s := &fakeSource{blocks: map[digest.SHA256][]byte{}}
+	var x index.Builder
+	for i := range 3 {
+		p := readtest.Noise(5000, uint64(i))
+		s.blocks[digest.Of(p)] = p
+		x.Add(len(p), len(p), digest.Of(p))
+		x.AddZero(5000)
+	}
+	raw, err := x.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := index.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := read.New(s, read.Options{Ahead: -1})
+	defer b.Close()
+	f := b.Open(parsed)
+	for _, off := range []int64{0, 10000} {
+		if _, err := f.ReadAt(t.Context(), make([]byte, 1), off); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		off  int64
+		n    int
+		want bool
+	}{
+		{0, 1, true}, {4999, 10002, true}, {0, 20000, true}, {0, 20001, false}, {20000, 1, false}, {24999, 2, false}, {25000, 5000, true},
+		{25000, 5001, false}, {-1, 1, false}, {0, 0, false}, {30000, 1, false}, {0, -1, false}, {1 << 62, 1, false},
+	} {
+		if got := f.Ready(tt.off, tt.n); got != tt.want {
+			t.Errorf("Ready(%d, %d) = %t; want %t", tt.off, tt.n, got, tt.want)
+		}
+	}
+}
+
 func TestDirIsNotLedAstray(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(dir, "blocks"), 0o755); err != nil {

@@ -134,17 +134,31 @@ func (d *Disk) ReadAt(ctx context.Context, p []byte, off int64) (n int, err erro
 // Spans returns n bytes from off on where they are in memory; nil without an
 // error if they have to be changed on the way, and only ReadAt has them.
 func (d *Disk) Spans(ctx context.Context, off int64, n int) (*read.Spans, error) {
+	f, off := d.unchanged(off)
+	if f == nil {
+		return nil, nil
+	}
+	return f.Spans(ctx, off, n)
+}
+
+// Ready tells whether Spans returns n bytes from off on without having to wait.
+func (d *Disk) Ready(off int64, n int) bool {
+	f, off := d.unchanged(off)
+	return f != nil && f.Ready(off, n)
+}
+
+// unchanged returns the file that has what is at off as it is, and where in
+// it; nil if there is none.
+func (d *Disk) unchanged(off int64) (*read.File, int64) {
 	f := d.meta
 	if d.data != nil {
 		if off -= d.meta.Size(); off < 0 {
-			return nil, nil
+			return nil, 0
 		}
 		f = d.data
 	}
-	if f, ok := f.(*read.File); ok {
-		return f.Spans(ctx, off, n)
-	}
-	return nil, nil
+	file, _ := f.(*read.File)
+	return file, off
 }
 
 // readMeta fills p with what the metadata are on this disk.

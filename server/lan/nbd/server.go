@@ -241,6 +241,15 @@ func (c *conn) transmit(ctx context.Context, e *Export, stop func() bool) error 
 			}
 			continue
 		}
+		if e.ready(&q) {
+			err := c.handle(ctx, e, &q, buf)
+			buffers <- buf
+			<-slots
+			if err != nil {
+				return err
+			}
+			continue
+		}
 		wg.Go(func() {
 			defer func() { buffers <- buf; <-slots }()
 			if err := c.handle(ctx, e, &q, buf); err != nil {

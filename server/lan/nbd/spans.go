@@ -20,6 +20,15 @@ type SpanDisk interface {
 	// Spans returns n bytes from off on, all inside of the export; nil without
 	// an error where only ReadAt has them.
 	Spans(ctx context.Context, off int64, n int) (*read.Spans, error)
+	// Ready tells whether Spans returns them without having to wait.
+	Ready(off int64, n int) bool
+}
+
+// ready tells whether a request can be answered at once: it is then not worth a
+// goroutine.
+func (e *Export) ready(q *request) bool {
+	d, ok := e.Disk.(SpanDisk)
+	return ok && q.kind == cmdRead && q.length <= piece && e.inside(q) && d.Ready(int64(q.offset), int(q.length))
 }
 
 // maxSpans bounds how many slices are sent by one system call.

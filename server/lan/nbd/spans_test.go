@@ -38,6 +38,8 @@ func (d spanDisk) Spans(ctx context.Context, off int64, n int) (*read.Spans, err
 	return d.f.Spans(ctx, off, n)
 }
 
+func (d spanDisk) Ready(off int64, n int) bool { return d.f.Ready(off, n) }
+
 // newSpanDisk returns a disk of blocks with lengths: below 0 of zeros, 0 for
 // one that the source does not have; and its content.
 func newSpanDisk(t testing.TB, lengths ...int) (spanDisk, []byte) {

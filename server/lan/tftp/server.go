@@ -308,6 +308,9 @@ func (s *Server) serve(ctx context.Context, local netip.Addr, peer netip.AddrPor
 		t.file, size = &netascii{r: file}, -1 // how long it becomes is seen at its end
 	}
 	t.terms = negotiate(r.options, size)
+	if q, ok := conn.(*quickSocket); ok && t.window > 1 {
+		q.look.turn = nil // a window is under way while the thread wakes up
+	}
 	began := time.Now()
 	err = t.run(ctx)
 	log = log.With("bytes", t.total, "seconds", time.Since(began).Seconds(), "blksize", t.block, "windowsize", t.window, "repeated", t.again)
