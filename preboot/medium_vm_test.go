@@ -2,9 +2,13 @@ package main
 
 import (
 	"bytes"
+	"debug/pe"
+	"encoding/binary"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -40,16 +44,21 @@ func (b *bed) medium(t *testing.T) string {
 	return file
 }
 
-// otherDisk returns a disk whose boot sector writes "other disk" to the first
-// serial port.
+// otherDisk returns a disk that BIOS and UEFI start, and which then writes
+// "other disk" to the first serial port.
 func otherDisk(t *testing.T) string {
 	t.Helper()
-	sector := make([]byte, 512)
-	code := []byte{
-		0x31, 0xc0, // xor ax, ax
-		0x8e, 0xd8, // mov ds, ax
-		0xbe, 0x20, 0x7c, // mov si, 0x7c20
-		0xba, 0xf8, 0x03, // mov dx, 0x3f8
+	dir := t.TempDir()
+	write := func(name string, data []byte) string {
+		t.Helper()
+		file := filepath.Join(dir, name)
+		if err := os.WriteFile(file, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return file
+	}
+	const text = "\r\nother disk\r\n\x00"
+	say := []byte{
 		0xac,       // next: lodsb
 		0x84, 0xc0, // test al, al
 		0x74, 0x03, // jz end
@@ -58,14 +67,67 @@ func otherDisk(t *testing.T) string {
 		0xf4,       // end: hlt
 		0xeb, 0xfd, // jmp end
 	}
-	copy(sector, code)
-	copy(sector[0x20:], "\r\nother disk\r\n\x00")
+	sector := make([]byte, 512)
+	copy(sector, []byte{0xeb, 0x3c, 0x90}) // jmp to behind what FAT has there
+	copy(sector[0x3e:], slices.Concat([]byte{
+		0x31, 0xc0, // xor ax, ax
+		0x8e, 0xd8, // mov ds, ax
+		0xbe, 0x80, 0x7c, // mov si, 0x7c80
+		0xba, 0xf8, 0x03, // mov dx, 0x3f8
+	}, say))
+	copy(sector[0x80:], text)
 	copy(sector[510:], "\x55\xaa")
-	file := filepath.Join(t.TempDir(), "disk")
-	if err := os.WriteFile(file, append(sector, make([]byte, 1<<20)...), 0o644); err != nil {
-		t.Fatal(err)
+	disk := filepath.Join(dir, "disk")
+	program := write("program", efiProgram(t, slices.Concat([]byte{
+		0x66, 0xba, 0xf8, 0x03, // mov dx, 0x3f8
+		0x48, 0x8d, 0x35, byte(len(say)), 0, 0, 0, // lea rsi, [rip+...]
+	}, say, []byte(text))))
+	for _, args := range [][]string{
+		{"mformat", "-i", disk, "-C", "-T", "4096", "-h", "16", "-s", "63", "-B", write("sector", sector), "::"},
+		{"mmd", "-i", disk, "::EFI", "::EFI/BOOT"},
+		{"mcopy", "-i", disk, program, "::EFI/BOOT/BOOTX64.EFI"},
+	} {
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%s (`make deps` installs it): %v: %s", args[0], err, out)
+		}
 	}
-	return file
+	return disk
+}
+
+// efiProgram makes a program of UEFI (PE32+, Microsoft's "PE Format") out of
+// code that needs no relocation.
+func efiProgram(t *testing.T, code []byte) []byte {
+	t.Helper()
+	const at, align = 0x1000, 0x200
+	dos := make([]byte, 0x40)
+	copy(dos, "MZ")
+	dos[0x3c] = byte(len(dos))
+	section := pe.SectionHeader32{
+		VirtualSize: uint32(len(code)), VirtualAddress: at, SizeOfRawData: align, PointerToRawData: align,
+		Characteristics: pe.IMAGE_SCN_CNT_CODE | pe.IMAGE_SCN_MEM_EXECUTE | pe.IMAGE_SCN_MEM_READ,
+	}
+	copy(section.Name[:], ".text")
+	var out bytes.Buffer
+	for _, part := range []any{
+		dos, []byte("PE\x00\x00"),
+		pe.FileHeader{
+			Machine: pe.IMAGE_FILE_MACHINE_AMD64, NumberOfSections: 1, SizeOfOptionalHeader: uint16(binary.Size(pe.OptionalHeader64{})),
+			Characteristics: pe.IMAGE_FILE_EXECUTABLE_IMAGE | pe.IMAGE_FILE_LARGE_ADDRESS_AWARE,
+		},
+		pe.OptionalHeader64{
+			Magic: 0x20b, SizeOfCode: align, AddressOfEntryPoint: at, BaseOfCode: at, SectionAlignment: at, FileAlignment: align,
+			SizeOfImage: 2 * at, SizeOfHeaders: align, Subsystem: pe.IMAGE_SUBSYSTEM_EFI_APPLICATION, NumberOfRvaAndSizes: 16,
+		},
+		section,
+	} {
+		if err := binary.Write(&out, binary.LittleEndian, part); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out.Len() > align || len(code) > align {
+		t.Fatalf("headers of %d bytes, code of %d: at most %d of each", out.Len(), len(code), align)
+	}
+	return append(append(out.Bytes(), make([]byte, align-out.Len())...), append(code, make([]byte, align-len(code))...)...)
 }
 
 // alsoPublish publishes images that need as much memory as their names say,
@@ -138,8 +200,22 @@ func TestSmallMachines(t *testing.T) {
 		t.Logf("%d MB: menu after %.1f s", c.Memory, vm.Uptime().Seconds())
 		return vm
 	}
+	// fromDisk chooses the local disk, takes the medium out, and waits for the disk.
+	fromDisk := func(t *testing.T, vm *vmtest.VM) {
+		t.Helper()
+		before := vm.Resets()
+		vm.SendT(t, "5\r")
+		vm.ExpectT(t, patience, `inetboot: this machine restarts in 10 s: take the boot medium out now`)
+		if _, err := vm.Monitor(t.Context(), "eject", map[string]any{"device": "cd", "force": true}); err != nil {
+			t.Fatal(err)
+		}
+		vm.ExpectT(t, patience, `\nother disk\n`)
+		if vm.Resets() == before {
+			t.Error("the machine was not reset")
+		}
+	}
 	t.Run("192 MB, BIOS", func(t *testing.T) {
-		vm := machine(t, vmtest.Config{Memory: 192, Disks: []vmtest.Disk{{File: otherDisk(t), Model: "ide-hd"}}})
+		vm := machine(t, vmtest.Config{Memory: 192, Disks: []vmtest.Disk{{File: otherDisk(t), Model: "ide-hd", Boot: true}}})
 		tooLittle(t, vm, 256)
 		vm.SendT(t, "\r") // not then
 		vm.ExpectT(t, patience, `inetboot: failed: memory: not enough memory: `)
@@ -148,25 +224,25 @@ func TestSmallMachines(t *testing.T) {
 		vm.SendT(t, "3\r") // Restart
 		vm.ExpectT(t, patience, `inetboot: restarting\n`)
 		menu(t, vm)
-		again := vm.Resets() // firmware may add one of its own
-		if again == before {
+		if vm.Resets() == before {
 			t.Error("the machine was not reset")
 		}
-		vm.SendT(t, "5\r") // Local disk
-		vm.ExpectT(t, patience, `inetboot: this machine restarts in 10 s: take the boot medium out now`)
-		if _, err := vm.Monitor(t.Context(), "eject", map[string]any{"device": "cd", "force": true}); err != nil {
-			t.Fatal(err)
-		}
-		vm.ExpectT(t, patience, `\nother disk\n`)
-		if vm.Resets() == again {
-			t.Error("the machine was not reset")
-		}
+		fromDisk(t, vm)
 	})
 	t.Run("256 MB, UEFI", func(t *testing.T) {
-		vm := machine(t, vmtest.Config{Memory: 256, Firmware: vmtest.UEFI})
+		vm := machine(t, vmtest.Config{Memory: 256, Firmware: vmtest.UEFI, VGA: true})
 		vm.SendT(t, "needs 256\r")
 		vm.ExpectT(t, patience, `inetboot: starting quarter\n`)
+		vm.ExpectT(t, patience, `inetboot: kernel and initrd are loaded \(kexec_file_load\)\n`)
 		boots(t, vm, "quarter")
+		// What firmware has told the first kernel, the second one knows, too.
+		for _, want := range []string{`ACPI tables: APIC .*DSDT FACP`, `framebuffers: 0 EFI VGA <nil>\n`, `SMBIOS: Standard PC \(Q35`, `bits of UEFI: 64 <nil>\n`} {
+			if !regexp.MustCompile(`target: ` + want).MatchString(vm.Text()) {
+				t.Errorf("the target does not say %s:\n%s", want, vm.Tail(12))
+			}
+		}
+		vm = machine(t, vmtest.Config{Memory: 256, Firmware: vmtest.UEFI, Disks: []vmtest.Disk{{File: otherDisk(t), Model: "ide-hd", Boot: true}}})
+		fromDisk(t, vm)
 	})
 	t.Run("512 MB, BIOS", func(t *testing.T) {
 		vm := machine(t, vmtest.Config{Memory: 512})

@@ -195,7 +195,7 @@ func (s *session) readSettings(ctx context.Context) error {
 	for err != nil && ctx.Err() == nil {
 		text := "failed: settings: " + console.Printable(err.Error())
 		s.say("%s", text)
-		items := endItems("")
+		items := s.machineItems()
 		if errors.Is(err, settings.ErrNoURL) || errors.Is(err, settings.ErrNoTrust) {
 			items = append([]menu.Item{{ID: storeID, Title: "Type the address of a store, and its key"}, {ID: urlID, Title: "Start an image by its URL"}}, items...)
 		}
@@ -209,6 +209,10 @@ func (s *session) readSettings(ctx context.Context) error {
 		case ev.Picked.ID == urlID:
 			if url, ok := s.typeURL(ctx); ok {
 				err = s.changeImage(url)
+			}
+		default:
+			if _, toolErr := s.tool(ctx, ev.Picked.ID); toolErr != nil && !isCancelled(toolErr) {
+				s.say("%s", explain(toolErr))
 			}
 		}
 	}

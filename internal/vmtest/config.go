@@ -52,6 +52,7 @@ type Disk struct {
 	File     string
 	Model    string // virtio-blk-pci, nvme, ide-hd (AHCI), usb-storage
 	ReadOnly bool
+	Boot     bool // firmware starts it if it cannot start the medium: OVMF starts no disk that QEMU does not name
 }
 
 // NIC is a network card. Without LAN it has user networking, where the host's
@@ -152,6 +153,9 @@ func (c *Config) args(dir, accel string, taps map[int]string) []string {
 			dev += ",bus=usb.0"
 		case "ide-hd":
 			dev += fmt.Sprintf(",bus=ide.%d", i+1)
+		}
+		if d.Boot {
+			dev += fmt.Sprintf(",bootindex=%d", 2+i) // CD and stick have 1
 		}
 		a = append(a, "-drive", "if=none,id="+id+",format=raw,file="+escape(d.File)+ro, "-device", dev)
 	}

@@ -44,6 +44,8 @@ func main() {
 	}
 	fmt.Fprintf(out, "target: ACPI tables: %s\r\n", strings.Join(tables, " "))
 	show("framebuffers", "/proc/fb")
+	show("SMBIOS", "/sys/class/dmi/id/product_name")
+	show("bits of UEFI", "/sys/firmware/efi/fw_platform_size")
 	fmt.Fprintf(out, "target: end\r\n")
 	time.Sleep(500 * time.Millisecond)
 	syscall.Reboot(syscall.LINUX_REBOOT_CMD_POWER_OFF)
