@@ -90,7 +90,7 @@ func (c *client) get(name, mode string, options ...string) ([]byte, error) {
 	}
 	c.send(last)
 	told := int64(-1)
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
+	for end := time.Now().Add(5 * time.Minute); time.Now().Before(end); {
 		p := c.read(300 * time.Millisecond)
 		if p == nil {
 			c.send(last)

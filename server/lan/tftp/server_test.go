@@ -168,10 +168,10 @@ func TestSorcerersApprentice(t *testing.T) {
 		blocks  int64
 		most    int64
 	}{
-		{nil, 121, 130},
-		{[]string{"blksize", "1024"}, 61, 70},
+		{nil, 121, 180}, // doubling would be 242; a busy machine repeats some
+		{[]string{"blksize", "1024"}, 61, 90},
 		// In a longer window a repetition is how a loss is told, which is heeded once for each.
-		{[]string{"blksize", "1024", "windowsize", "10"}, 61, 2*61 + 20},
+		{[]string{"blksize", "1024", "windowsize", "10"}, 61, 3 * 61},
 	} {
 		l, err := udpline.Start(addr, udpline.Options{Double: 1})
 		if err != nil {
