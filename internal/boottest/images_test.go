@@ -65,10 +65,10 @@ func TestImages(t *testing.T) {
 			if got := lowerType(t, sh); got != tt.kind {
 				t.Errorf("the root is %q; want %s", got, tt.kind)
 			}
-			if got := sh.run(t, 30, "cat /etc/fstab"); !strings.HasPrefix(got, tt.fstab) {
+			if got := sh.run(t, 300, "cat /etc/fstab"); !strings.HasPrefix(got, tt.fstab) {
 				t.Errorf("fstab = %q; want it to begin with %q", got, tt.fstab)
 			}
-			if got := sh.run(t, 30, "cat /proc/cmdline"); !strings.Contains(got, tt.cmdline) {
+			if got := sh.run(t, 300, "cat /proc/cmdline"); !strings.Contains(got, tt.cmdline) {
 				t.Errorf("command line = %q; want %q in it", got, tt.cmdline)
 			}
 			for name, sum := range machineSums(t, sh) {
@@ -86,7 +86,7 @@ func TestImages(t *testing.T) {
 		vm := vmtest.StartT(t, vmtest.Config{CD: bed.ISO, Memory: 1024, NoReboot: true, NICs: []vmtest.NIC{{}}})
 		vm.ExpectT(t, 600, `inetboot: menu ready`)
 		vm.SendT(t, "4\r")
-		vm.ExpectT(t, 400, `inetboot: leaving for installer-1`)
+		vm.ExpectT(t, 600, `inetboot: leaving for installer-1`)
 		vm.ExpectT(t, 900, `Select a language`)
 		t.Logf("first screen after %.0f s", vm.Uptime().Seconds())
 	})
@@ -153,7 +153,7 @@ func hashed() []string { return []string{"/bin", "/boot", "/etc", "/root"} }
 func machineSums(t *testing.T, sh *shell) map[string]string {
 	t.Helper()
 	sums := map[string]string{}
-	for line := range strings.Lines(sh.run(t, 200, "find "+strings.Join(hashed(), " ")+" -xdev -type f -exec sha256sum {} +")) {
+	for line := range strings.Lines(sh.run(t, 300, "find "+strings.Join(hashed(), " ")+" -xdev -type f -exec sha256sum {} +")) {
 		if sum, name, ok := strings.Cut(strings.TrimSpace(line), "  "); ok {
 			sums[name] = sum
 		}
@@ -192,7 +192,7 @@ func treeSums(t *testing.T, dir string) map[string]string {
 // lowerType returns the type of the filesystem below the overlay.
 func lowerType(t *testing.T, sh *shell) string {
 	t.Helper()
-	for line := range strings.Lines(sh.run(t, 30, "cat /proc/self/mountinfo")) {
+	for line := range strings.Lines(sh.run(t, 300, "cat /proc/self/mountinfo")) {
 		left, right, ok := strings.Cut(line, " - ")
 		if f, r := strings.Fields(left), strings.Fields(right); ok && len(f) > 4 && len(r) > 0 && strings.HasSuffix(f[4], "/inetboot/lower") {
 			return r[0]

@@ -41,24 +41,24 @@ func TestLAN(t *testing.T) {
 	}
 	pcap := filepath.Join(t.TempDir(), "pcap")
 	vm := vmtest.StartT(t, vmtest.Config{CD: iso, VGA: true, NoReboot: true, NICs: []vmtest.NIC{{LAN: lan, Model: "e1000", Capture: pcap}}})
-	vm.ExpectT(t, 120, `inetboot: lease 192\.168\.77\.\d+/24 on eth0 from 192\.168\.77\.1`)
-	vm.ExpectT(t, 60, `inetboot: asking http://store\.lan:8080`)
-	vm.ExpectT(t, 60, `inetboot: menu ready`)
+	vm.ExpectT(t, 600, `inetboot: lease 192\.168\.77\.\d+/24 on eth0 from 192\.168\.77\.1`)
+	vm.ExpectT(t, 600, `inetboot: asking http://store\.lan:8080`)
+	vm.ExpectT(t, 600, `inetboot: menu ready`)
 	vm.SendT(t, "1\r") // the order is that of publication: the older one is first
-	vm.ExpectT(t, 30, `inetboot: starting debian-12\n`)
-	sh := login(t, vm, 300)
-	if got := sh.run(t, 30, "cat /etc/resolv.conf"); !strings.Contains(got, "nameserver 192.168.77.1") || strings.Count(got, "nameserver") != 1 {
+	vm.ExpectT(t, 600, `inetboot: starting debian-12\n`)
+	sh := login(t, vm, 900)
+	if got := sh.run(t, 300, "cat /etc/resolv.conf"); !strings.Contains(got, "nameserver 192.168.77.1") || strings.Count(got, "nameserver") != 1 {
 		t.Errorf("resolv.conf = %q; want the LAN's resolver alone", got)
 	}
-	if got := sh.run(t, 30, "getent hosts store.lan"); !strings.Contains(got, "192.168.77.1") {
+	if got := sh.run(t, 300, "getent hosts store.lan"); !strings.Contains(got, "192.168.77.1") {
 		t.Errorf("store.lan = %q; want 192.168.77.1", got)
 	}
-	if got := sh.run(t, 30, "cat /proc/cmdline"); !strings.Contains(got, "inetboot.boot=") {
+	if got := sh.run(t, 300, "cat /proc/cmdline"); !strings.Contains(got, "inetboot.boot=") {
 		t.Errorf("command line = %q; want the mark of a boot by InetBoot", got)
 	}
 	// Something that the boot has not read yet: the daemon still finds the
 	// store by its name.
-	if got := sh.run(t, 120, "gcc --version | head -1"); !strings.Contains(got, "gcc") {
+	if got := sh.run(t, 300, "gcc --version | head -1"); !strings.Contains(got, "gcc") {
 		t.Errorf("gcc --version = %q", got)
 	}
 	checkDHCP(t, pcap)

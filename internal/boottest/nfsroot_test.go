@@ -49,22 +49,22 @@ func TestNFSRoot(t *testing.T) {
 		Append: "console=ttyS0 ro root=/dev/nfs nfsroot=192.168.78.1:/debian/12 ip=192.168.78.11:::255.255.255.0::eth0:off net.ifnames=0",
 		NICs:   []vmtest.NIC{{LAN: lan, MAC: "52:54:00:78:00:01"}},
 	})
-	vm.ExpectT(t, 400, `login: `)
+	vm.ExpectT(t, 600, `login: `)
 	vm.SendT(t, "root\n")
-	vm.ExpectT(t, 60, `Password: `)
+	vm.ExpectT(t, 600, `Password: `)
 	vm.SendT(t, debianroot.Password+"\n")
-	vm.ExpectT(t, 60, `# `)
+	vm.ExpectT(t, 600, `# `)
 	const file = "/usr/lib/x86_64-linux-gnu/libc.so.6"
 	sum := func() string {
 		t.Helper()
 		vm.SendT(t, "echo 3 >/proc/sys/vm/drop_caches; sha256sum "+file+"; echo done=$?\n")
-		return vm.ExpectT(t, 120, `([0-9a-f]{64})  \S+\s+done=0`)[1]
+		return vm.ExpectT(t, 600, `([0-9a-f]{64})  \S+\s+done=0`)[1]
 	}
 	before := sum()
 	vm.SendT(t, "grep ' / ' /proc/mounts; stat -c 'mode=%a' /usr/bin/su /tmp; touch /x\n")
-	vm.ExpectT(t, 60, `192.168.78.1:/debian/12 / nfs r[ow],\S*vers=3`)
-	vm.ExpectT(t, 60, `mode=4755\s+mode=1777`)
-	vm.ExpectT(t, 60, `Read-only file system`)
+	vm.ExpectT(t, 600, `192.168.78.1:/debian/12 / nfs r[ow],\S*vers=3`)
+	vm.ExpectT(t, 600, `mode=4755\s+mode=1777`)
+	vm.ExpectT(t, 600, `Read-only file system`)
 
 	stop()
 	serveRoots(t, lan, published, base)
@@ -72,7 +72,7 @@ func TestNFSRoot(t *testing.T) {
 		t.Errorf("%s has the hash %s after a restart of the server; want %s", file, after, before)
 	}
 	vm.SendT(t, "ls -lR /usr/lib >/dev/null; echo all=$?\n")
-	vm.ExpectT(t, 120, `all=0`)
+	vm.ExpectT(t, 600, `all=0`)
 }
 
 // publishRoot publishes the system of a tarball as debian 12 in a store below

@@ -77,9 +77,9 @@ func TestPXE(t *testing.T) {
 					t.Logf("screen: %v\n%s", err, text)
 				}
 			})
-			vm.ExpectT(t, 400, `inetboot: lease 192\.168\.79\.\d+/24 on eth0 from 192\.168\.79\.2\n`)
-			vm.ExpectT(t, 60, `inetboot: asking http://192\.168\.79\.1:8080`)
-			vm.ExpectT(t, 60, `inetboot: menu ready`)
+			vm.ExpectT(t, 600, `inetboot: lease 192\.168\.79\.\d+/24 on eth0 from 192\.168\.79\.2\n`)
+			vm.ExpectT(t, 600, `inetboot: asking http://192\.168\.79\.1:8080`)
+			vm.ExpectT(t, 600, `inetboot: menu ready`)
 			t.Logf("menu after %.1f s", vm.Uptime().Seconds())
 			if !tt.on {
 				return
@@ -88,15 +88,15 @@ func TestPXE(t *testing.T) {
 				t.Error("the machine has not got its settings")
 			}
 			vm.SendT(t, "\r") // the entry of its settings
-			vm.ExpectT(t, 30, `inetboot: starting busybox-1\n`)
-			sh := loginWith(t, vm, 200, "stty -echo; export PS1=")
-			if got := sh.run(t, 30, "cat /proc/mounts"); !strings.Contains(got, " / overlay ") {
+			vm.ExpectT(t, 600, `inetboot: starting busybox-1\n`)
+			sh := loginWith(t, vm, 900, "stty -echo; export PS1=")
+			if got := sh.run(t, 300, "cat /proc/mounts"); !strings.Contains(got, " / overlay ") {
 				t.Errorf("mounts = %s; want the overlay on /", got)
 			}
 			for command, want := range map[string]string{
 				"cat /proc/cmdline": "settings.arg=1 ", "hostname": "pc1", "cat /etc/hostname": "pc1", ". /run/inetboot/settings.env; echo $ROOM, $CLIENT_NAME": "it's 12, pc1", "cat /proc/1/environ": "ROOM=it's 12",
 			} {
-				if got := sh.run(t, 30, command); !strings.Contains(got, want) {
+				if got := sh.run(t, 300, command); !strings.Contains(got, want) {
 					t.Errorf("%s = %q; want %q in it", command, got, want)
 				}
 			}

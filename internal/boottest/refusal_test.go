@@ -92,7 +92,7 @@ func TestRefusal(t *testing.T) {
 
 	t.Run("artefacts", func(t *testing.T) {
 		vm := vmtest.StartT(t, vmtest.Config{CD: bed.ISO, VGA: true, NoReboot: true, NICs: []vmtest.NIC{{}}})
-		vm.ExpectT(t, 120, `inetboot: menu ready`)
+		vm.ExpectT(t, 600, `inetboot: menu ready`)
 		for _, tt := range []struct {
 			what, path, key, want string
 			change                func([]byte) []byte
@@ -113,7 +113,7 @@ func TestRefusal(t *testing.T) {
 			s.write(t, tt.path, bad)
 			t.Cleanup(func() { s.write(t, tt.path, good) })
 			vm.SendT(t, tt.key)
-			m := vm.ExpectT(t, 60, tt.want)
+			m := vm.ExpectT(t, 600, tt.want)
 			t.Logf("%s: %s", tt.what, strings.TrimSpace(m[0]))
 			if tt.what == "expired catalog" {
 				// The machine has seen that it was the newest one: only a newer
@@ -125,18 +125,18 @@ func TestRefusal(t *testing.T) {
 				s.write(t, tt.path, good)
 			}
 			// What can be done is offered; the menu is drawn again and still works.
-			vm.ExpectT(t, 30, `(?s)Try again.*Enter: choose`)
+			vm.ExpectT(t, 600, `(?s)Try again.*Enter: choose`)
 			vm.SendT(t, "\x1b")
-			vm.ExpectT(t, 30, `(?s)Switch off.*Enter: start`)
+			vm.ExpectT(t, 600, `(?s)Switch off.*Enter: start`)
 			vm.SendT(t, "\x12")
-			vm.ExpectT(t, 30, `inetboot: menu ready`)
+			vm.ExpectT(t, 600, `inetboot: menu ready`)
 		}
 		if strings.Contains(vm.Text(), "inetboot: leaving for") {
 			t.Error("something was booted")
 		}
 		// With everything in order again the same machine boots.
 		vm.SendT(t, "1\r")
-		vm.ExpectT(t, 60, `inetboot: leaving for debian-12`)
+		vm.ExpectT(t, 600, `inetboot: leaving for debian-12`)
 	})
 
 	t.Run("catalog at the start", func(t *testing.T) {
@@ -144,11 +144,11 @@ func TestRefusal(t *testing.T) {
 		s.write(t, storepath.Timestamp, changeCatalog(t)(good))
 		defer s.write(t, storepath.Timestamp, good)
 		vm := vmtest.StartT(t, vmtest.Config{CD: bed.ISO, VGA: true, NoReboot: true, NICs: []vmtest.NIC{{Model: "e1000"}}})
-		vm.ExpectT(t, 120, `inetboot: refused: catalog: .*signature is wrong`)
-		vm.ExpectT(t, 30, `Try again`)
+		vm.ExpectT(t, 600, `inetboot: refused: catalog: .*signature is wrong`)
+		vm.ExpectT(t, 600, `Try again`)
 		s.write(t, storepath.Timestamp, good)
 		vm.SendT(t, "1\r")
-		vm.ExpectT(t, 60, `inetboot: menu ready`)
+		vm.ExpectT(t, 600, `inetboot: menu ready`)
 	})
 
 	// A machine that meets a wrong block starts nothing, restarts, and is back
@@ -166,19 +166,19 @@ func TestRefusal(t *testing.T) {
 			{"truncated", good[:len(good)*2/3]},
 		} {
 			s.write(t, path, tt.wrong)
-			vm.ExpectT(t, 150, `inetboot: menu ready`)
+			vm.ExpectT(t, 600, `inetboot: menu ready`)
 			vm.SendT(t, "1\r")
-			vm.ExpectT(t, 60, `inetboot: leaving for debian-12`)
-			m := vm.ExpectT(t, 120, `inetboot: .*`+filepath.Base(path)[:12]+`.*`)
+			vm.ExpectT(t, 600, `inetboot: leaving for debian-12`)
+			m := vm.ExpectT(t, 600, `inetboot: .*`+filepath.Base(path)[:12]+`.*`)
 			t.Logf("%s: %s", tt.name, m[0])
 		}
 		s.write(t, path, good)
-		vm.ExpectT(t, 150, `inetboot: menu ready`)
+		vm.ExpectT(t, 600, `inetboot: menu ready`)
 		if m := regexp.MustCompile(`inetboot: starting /sbin/init|login: `).FindString(vm.Text()); m != "" {
 			t.Errorf("the target started with a wrong block: %s", m)
 		}
 		vm.SendT(t, "1\r")
-		vm.ExpectT(t, 240, `login: `)
+		vm.ExpectT(t, 600, `login: `)
 	})
 }
 

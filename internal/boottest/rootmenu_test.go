@@ -98,9 +98,9 @@ timeout = 0
 		if err := vm.SendKeys(t.Context(), "ret"); err != nil {
 			t.Fatal(err)
 		}
-		sh := loginWith(t, vm, 500, "stty -echo; export PS1=")
+		sh := loginWith(t, vm, 900, "stty -echo; export PS1=")
 		t.Logf("login prompt after %.1f s", vm.Uptime().Seconds())
-		line := sh.run(t, 60, "cat /proc/cmdline")
+		line := sh.run(t, 300, "cat /proc/cmdline")
 		for _, want := range []string{" settings.arg=1 ", " nfs.nfs4_disable_idmapping=0 ", "nfsroot=192.168.80.1:/debian/12/amd64 ", "BOOTIF=01-52-54-00-80-00-01"} {
 			if !strings.Contains(line, want) {
 				t.Errorf("command line = %s; want %q in it", line, want)
@@ -109,14 +109,14 @@ timeout = 0
 		if strings.Contains(line, "inetboot") {
 			t.Errorf("command line = %s; want nothing of InetBoot", line)
 		}
-		if got := sh.run(t, 60, "grep ' / ' /proc/mounts"); !strings.HasPrefix(got, "192.168.80.1:/debian/12/amd64 / nfs ") {
+		if got := sh.run(t, 300, "grep ' / ' /proc/mounts"); !strings.HasPrefix(got, "192.168.80.1:/debian/12/amd64 / nfs ") {
 			t.Errorf("the root is %s; want NFS", got)
 		}
 	})
 	t.Run("iPXE", func(t *testing.T) {
 		vm := start(t, vmtest.Config{NICs: []vmtest.NIC{{LAN: lan, ROM: true, MAC: "52:54:00:80:00:02"}}})
-		vm.ExpectT(t, 200, `Command line: initrd=initrd \S.*nfsroot=192\.168\.80\.1:/debian/12/amd64 ip=dhcp ro console=ttyS0 settings\.arg=2 BOOTIF=01-52-54-00-80-00-02`)
-		vm.ExpectT(t, 100, `IP-Config: \S+ complete`)
+		vm.ExpectT(t, 600, `Command line: initrd=initrd \S.*nfsroot=192\.168\.80\.1:/debian/12/amd64 ip=dhcp ro console=ttyS0 settings\.arg=2 BOOTIF=01-52-54-00-80-00-02`)
+		vm.ExpectT(t, 600, `IP-Config: \S+ complete`)
 		t.Logf("its initramfs has the network after %.1f s", vm.Uptime().Seconds())
 	})
 }

@@ -86,9 +86,9 @@ func TestRoots(t *testing.T) {
 
 	const quiet = "stty -echo; export PS1="
 	hosts := []*rootHost{
-		{shell: loginWith(t, viaHTTP, 900, quiet), kind: "squashfs", sums: tarSums(t, small, "bin", "boot"), before: "/bin", after: "/boot", tool: "busybox "},
-		{shell: login(t, viaNFS, 900), kind: "nfs", sums: tarSums(t, big, "usr/sbin", "usr/bin"), before: "/usr/sbin", after: "/usr/bin"},
-		{shell: login(t, viaNBD, 900), kind: "erofs", sums: tarSums(t, big, "usr/sbin", "usr/bin"), before: "/usr/sbin", after: "/usr/bin"},
+		{shell: loginWith(t, viaHTTP, 900, quiet), kind: "squashfs", sums: tarSums(t, small, sha256.New, "bin", "boot"), before: "/bin", after: "/boot", tool: "busybox "},
+		{shell: login(t, viaNFS, 900), kind: "nfs", sums: tarSums(t, big, sha256.New, "usr/sbin", "usr/bin"), before: "/usr/sbin", after: "/usr/bin"},
+		{shell: login(t, viaNBD, 900), kind: "erofs", sums: tarSums(t, big, sha256.New, "usr/sbin", "usr/bin"), before: "/usr/sbin", after: "/usr/bin"},
 	}
 	for _, h := range hosts {
 		t.Logf("%s: login prompt after %.0f s", h.kind, h.vm.Uptime().Seconds())

@@ -5,10 +5,10 @@ package boottest
 
 import (
 	"archive/tar"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"os"
 	"path/filepath"
@@ -116,7 +116,7 @@ func startEntry(t *testing.T, c vmtest.Config, number, entry string) (*vmtest.VM
 	vm := vmtest.StartT(t, c)
 	vm.ExpectT(t, 600, `inetboot: menu ready`)
 	vm.SendT(t, number+"\r")
-	vm.ExpectT(t, 60, `inetboot: starting `+entry+`\n`)
+	vm.ExpectT(t, 600, `inetboot: starting `+entry+`\n`)
 	begin := time.Now()
 	vm.ExpectT(t, 600, `inetboot: starting /`)
 	t.Logf("%s: its init starts %.0f s after the menu", entry, time.Since(begin).Seconds())
@@ -124,7 +124,7 @@ func startEntry(t *testing.T, c vmtest.Config, number, entry string) (*vmtest.VM
 }
 
 // tarSums returns the hash of every regular file below some folders.
-func tarSums(t *testing.T, tarball string, dirs ...string) map[string]string {
+func tarSums(t *testing.T, tarball string, newHash func() hash.Hash, dirs ...string) map[string]string {
 	t.Helper()
 	f, err := os.Open(tarball)
 	if err != nil {
@@ -147,7 +147,7 @@ func tarSums(t *testing.T, tarball string, dirs ...string) map[string]string {
 		}
 		switch h.Typeflag {
 		case tar.TypeReg:
-			sum := sha256.New()
+			sum := newHash()
 			if _, err := io.Copy(sum, r); err != nil {
 				t.Fatal(err)
 			}
@@ -175,11 +175,11 @@ func loginWith(t *testing.T, vm *vmtest.VM, seconds int, quiet string) *shell {
 	t.Helper()
 	vm.ExpectT(t, seconds, `login: `)
 	vm.SendT(t, "root\n")
-	vm.ExpectT(t, 60, `Password: `)
+	vm.ExpectT(t, 600, `Password: `)
 	vm.SendT(t, debianroot.Password+"\n")
-	vm.ExpectT(t, 60, `# $`)
+	vm.ExpectT(t, 600, `# $`)
 	s := &shell{vm: vm}
-	s.run(t, 30, quiet)
+	s.run(t, 300, quiet)
 	return s
 }
 

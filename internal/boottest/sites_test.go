@@ -41,9 +41,9 @@ func TestSites(t *testing.T) {
 		t.Helper()
 		pcap := filepath.Join(t.TempDir(), "pcap")
 		vm := vmtest.StartT(t, vmtest.Config{CD: bed.ISO, Memory: 768, NoReboot: true, NICs: []vmtest.NIC{{Capture: pcap}}})
-		vm.ExpectT(t, 120, `inetboot: menu ready`)
+		vm.ExpectT(t, 600, `inetboot: menu ready`)
 		vm.SendT(t, number+"\r")
-		vm.ExpectT(t, 30, `inetboot: starting `+entry+`\n`)
+		vm.ExpectT(t, 600, `inetboot: starting `+entry+`\n`)
 		return vm, pcap
 	}
 
@@ -57,22 +57,22 @@ func TestSites(t *testing.T) {
 	} {
 		t.Run(tt.entry, func(t *testing.T) {
 			vm, pcap := start(t, tt.number, tt.entry)
-			vm.ExpectT(t, 200, tt.script)
-			sh := loginWith(t, vm, 200, "stty -echo; export PS1=")
-			if got := sh.run(t, 30, "grep -c ^processor /proc/cpuinfo"); got != "2" {
+			vm.ExpectT(t, 600, tt.script)
+			sh := loginWith(t, vm, 900, "stty -echo; export PS1=")
+			if got := sh.run(t, 300, "grep -c ^processor /proc/cpuinfo"); got != "2" {
 				t.Errorf("the machine has %s processors; want 2: preboot needs one alone", got)
 			}
-			if got := sh.run(t, 30, "hostname"); got != tt.entry+"-"+macEnd(t, sh) {
+			if got := sh.run(t, 300, "hostname"); got != tt.entry+"-"+macEnd(t, sh) {
 				t.Errorf("host name = %q", got)
 			}
-			if got := sh.run(t, 30, "cat /etc/site /etc/script.out 2>/dev/null; true"); strings.Join(strings.Fields(got), " ") != strings.TrimSpace(tt.site+" "+tt.out) {
+			if got := sh.run(t, 300, "cat /etc/site /etc/script.out 2>/dev/null; true"); strings.Join(strings.Fields(got), " ") != strings.TrimSpace(tt.site+" "+tt.out) {
 				t.Errorf("files = %q; want %q and %q", got, tt.site, tt.out)
 			}
-			words := strings.Fields(sh.run(t, 30, "cat /proc/cmdline"))
+			words := strings.Fields(sh.run(t, 300, "cat /proc/cmdline"))
 			if first, last := slices.Index(words, "site=none"), slices.Index(words, "site="+tt.entry[5:]); first < 0 || last < first {
 				t.Errorf("command line = %q; want the options of the image and then of the entry", words)
 			}
-			if got := sh.run(t, 30, "ps"); strings.Contains(got, "sleep 1000") {
+			if got := sh.run(t, 300, "ps"); strings.Contains(got, "sleep 1000") {
 				t.Errorf("the script has left a process behind: %s", got)
 			}
 			checkDHCP(t, pcap)
@@ -86,7 +86,7 @@ func TestSites(t *testing.T) {
 // macEnd returns the last six digits of the machine's address.
 func macEnd(t *testing.T, sh *shell) string {
 	t.Helper()
-	mac := strings.ReplaceAll(sh.run(t, 30, "cat /sys/class/net/eth0/address"), ":", "")
+	mac := strings.ReplaceAll(sh.run(t, 300, "cat /sys/class/net/eth0/address"), ":", "")
 	return mac[max(0, len(mac)-6):]
 }
 

@@ -40,7 +40,7 @@ func TestSystems(t *testing.T) {
 			{"ps -o args= 1", "init"}, {"cat /run/network/ifstate.eth0", "inetboot"},
 			{"grep ' /run ' /proc/mounts", "noexec"}, {statusProgram + " status", "blocks"},
 		} {
-			if got := sh.run(t, 120, tt.command); !strings.Contains(got, tt.want) {
+			if got := sh.run(t, 300, tt.command); !strings.Contains(got, tt.want) {
 				t.Errorf("%s = %q; want %q in it", tt.command, got, tt.want)
 			}
 		}
@@ -52,7 +52,7 @@ func TestSystems(t *testing.T) {
 		}
 		checkDHCP(t, pcap)
 		// Its console is the screen: what is said on the way down is wanted here.
-		sh.run(t, 60, "echo 'exec > /dev/ttyS0 2>&1' >> /etc/default/rcS")
+		sh.run(t, 300, "echo 'exec > /dev/ttyS0 2>&1' >> /etc/default/rcS")
 		checkEnd(t, vm, `reboot: Power down`)
 		for _, want := range []string{"Deconfiguring network interfaces", "remaining processes"} {
 			if !strings.Contains(vm.Text(), want) {
@@ -69,10 +69,10 @@ func TestSystems(t *testing.T) {
 		if got := sh.run(t, 300, "systemctl is-system-running --wait || systemctl --failed --no-pager"); got != "running" {
 			t.Errorf("is-system-running = %q; want running", got)
 		}
-		sh.run(t, 30, "dmesg -n 1")
-		t.Log("\n" + sh.run(t, 30, statusProgram+" status"))
-		sh.run(t, 30, "dmesg -n 7")
-		if got := sh.run(t, 30, "systemctl is-active dracut-shutdown; ls /run/initramfs/shutdown /boot/initrd.img-*"); !strings.HasPrefix(got, "active") {
+		sh.run(t, 300, "dmesg -n 1")
+		t.Log("\n" + sh.run(t, 300, statusProgram+" status"))
+		sh.run(t, 300, "dmesg -n 7")
+		if got := sh.run(t, 300, "systemctl is-active dracut-shutdown; ls /run/initramfs/shutdown /boot/initrd.img-*"); !strings.HasPrefix(got, "active") {
 			t.Errorf("dracut-shutdown is %q; want it active", got)
 		}
 		checkDHCP(t, pcap)
