@@ -81,7 +81,7 @@ LONGEST := ./preboot ./blockfs/target ./internal/faulttest
 unit: deps build iso $(BUILD)/linux/.done ## Unit tests with the race detector
 	@echo "unit: tests with the race detector, some of them in virtual machines"
 	INETBOOT_BUILD=$(abspath $(BUILD)) INETBOOT_TEST_LINUX=$(abspath $(BUILD)/linux) \
-	$(GO) test -race $(PLAIN:%=-gcflags=%=-race=false) -p 3 -timeout 30m $(LONGEST) $$($(GO) list ./... | grep -v '/internal/boottest$$')
+	$(GO) test -race $(PLAIN:%=-gcflags=%=-race=false) -p 3 -timeout 45m $(LONGEST) $$($(GO) list ./... | grep -v '/internal/boottest$$')
 
 .PHONY: boot-test
 boot-test: deps build iso ## Boot Debian in virtual machines: BIOS and UEFI, CD and USB; refusal of tampered stores

@@ -6,7 +6,6 @@ import (
 	"io"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -53,17 +52,11 @@ func listeners(r io.Reader, proto string) (list []Listener) {
 		if len(c) < 10 || c[3] != map[string]string{"tcp": listen, "udp": unconnected}[proto] {
 			continue
 		}
-		addr, p, _ := strings.Cut(c[1], ":")
-		port, err := strconv.ParseUint(p, 16, 16)
-		// Words of four bytes, each in the machine's order.
-		v4 := addr
-		if len(addr) == 32 && addr[:24] == "0000000000000000FFFF0000" {
-			v4 = addr[24:]
-		}
-		if err != nil || port == 0 || len(v4) == 8 && v4[6:] == "7F" || addr == "00000000000000000000000001000000" || proto == "udp" && port >= ephemeral {
+		at, ok := socketAddr(c[1])
+		if !ok || at.Port() == 0 || at.Addr().IsLoopback() || proto == "udp" && at.Port() >= ephemeral {
 			continue
 		}
-		list = append(list, Listener{proto, int(port)})
+		list = append(list, Listener{proto, int(at.Port())})
 	}
 	return list
 }

@@ -164,7 +164,11 @@ func (l lock) LockSoon() bool {
 // sendSoon writes what the client takes soon, and returns the rest of parts.
 // The lock is held.
 func (c *conn) sendSoon(parts [][]byte) ([][]byte, error) {
-	sc, ok := c.c.(syscall.Conn)
+	nc := c.c
+	if k, ok := nc.(*keptConn); ok {
+		nc = k.Conn
+	}
+	sc, ok := nc.(syscall.Conn)
 	if !ok {
 		return parts, nil
 	}
