@@ -357,7 +357,7 @@ func (s *submission) submit(ctx context.Context) (uint64, error) {
 		return 0, err
 	}
 	for _, f := range files {
-		if err := create(ctx, s.st, f.Path, f.Data); err != nil {
+		if err := create(ctx, s.st, f.Path, f.Data, s.tag); err != nil {
 			return 0, err
 		}
 	}
@@ -444,10 +444,12 @@ func (s *submission) online(ctx context.Context) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
+	base := s.tag
 	for _, f := range files {
-		if err := create(ctx, s.st, f.Path, f.Data); err != nil {
+		if err := create(ctx, s.st, f.Path, f.Data, base); err != nil {
 			return 0, err
 		}
+		base = "" // the server has signed another timestamp for that
 	}
 	trust := s.k.Trust()
 	if trust.Anchor == nil {
@@ -471,14 +473,18 @@ func (s *submission) online(ctx context.Context) (uint64, error) {
 }
 
 // create stores versioned metadata, which must not be there with other
-// contents.
-func create(ctx context.Context, st store.Store, path string, data []byte) error {
-	return replace(ctx, st, path, data, "")
+// contents. base is the tag of the timestamp that it was made from.
+func create(ctx context.Context, st store.Store, path string, data []byte, base string) error {
+	return settled(ctx, st, path, data, st.Create(ctx, path, data, base))
 }
 
 // replace stores data over the version tag.
 func replace(ctx context.Context, st store.Store, path string, data []byte, tag string) error {
-	err := st.Replace(ctx, path, data, tag)
+	return settled(ctx, st, path, data, st.Replace(ctx, path, data, tag))
+}
+
+// settled returns err, unless it is a conflict with the very same data.
+func settled(ctx context.Context, st store.Store, path string, data []byte, err error) error {
 	if errors.Is(err, store.ErrConflict) {
 		// An answer that was lost makes the second attempt of the same
 		// request collide with the first.

@@ -367,6 +367,13 @@ func (b *breaking) Replace(ctx context.Context, path string, data []byte, tag st
 	return b.Store.Replace(ctx, path, data, tag)
 }
 
+func (b *breaking) Create(ctx context.Context, path string, data []byte, base string) error {
+	if err := b.step(); err != nil {
+		return err
+	}
+	return b.Store.Create(ctx, path, data, base)
+}
+
 func TestInterruptedPushResumes(t *testing.T) {
 	ctx := context.Background()
 	program := testtree.Program(t)
@@ -484,6 +491,67 @@ func TestTwoPublishers(t *testing.T) {
 			c, _, err := push.Load(ctx, open(), k.Trust())
 			if err != nil || c.Version() < 1+publishers {
 				t.Errorf("catalog version %d, %v; want at least %d", c.Version(), err, 1+publishers)
+			}
+		})
+	}
+}
+
+// Whoever finds a version taken goes on behind it, and not over what others have
+// published since the catalog was read.
+func TestNoUpdateIsLost(t *testing.T) {
+	for _, kind := range []string{"directory", "server"} {
+		t.Run(kind, func(t *testing.T) {
+			ctx := context.Background()
+			var st store.Store
+			if kind == "directory" {
+				var err error
+				if st, err = store.NewDir(t.TempDir(), true); err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				url, tokenFile, _ := testtree.Server(t)
+				token, err := os.ReadFile(tokenFile)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if st, err = store.NewHTTP(url, strings.TrimSpace(string(token))); err != nil {
+					t.Fatal(err)
+				}
+			}
+			k := initStore(t, st)
+			add := func(id string) func(*push.Edition) error {
+				return func(e *push.Edition) error {
+					e.Menu.Entries = append(e.Menu.Entries, catalog.Entry{ID: id, Title: id, Action: catalog.ActionReboot})
+					return nil
+				}
+			}
+			// The others are faster, each time but the last.
+			tries := 0
+			if _, err := push.Publish(ctx, st, k, 0, func(e *push.Edition) error {
+				if tries++; tries <= 3 {
+					if _, err := push.Publish(ctx, st, k, 0, add(fmt.Sprint("other-", tries))); err != nil {
+						return err
+					}
+				}
+				return add("own")(e)
+			}); err != nil {
+				t.Fatal(err)
+			}
+			c, _, err := push.Load(ctx, st, k.Trust())
+			if err != nil {
+				t.Fatal(err)
+			}
+			m, err := c.Menu(ctx)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, id := range []string{"other-1", "other-2", "other-3", "own"} {
+				if m.Find(id) == nil {
+					t.Errorf("the entry %s is lost", id)
+				}
+			}
+			if tries != 4 {
+				t.Errorf("%d tries; want 4", tries)
 			}
 		})
 	}

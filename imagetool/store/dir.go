@@ -237,6 +237,14 @@ func (d *Dir) Read(ctx context.Context, path string, _ []byte, limit int64, acce
 	return data, nil
 }
 
+// Create implements Store.
+func (d *Dir) Create(ctx context.Context, path string, data []byte, _ string) error {
+	if err := creatable(path); err != nil {
+		return err
+	}
+	return d.Replace(ctx, path, data, "")
+}
+
 // Replace implements Store.
 func (d *Dir) Replace(ctx context.Context, path string, data []byte, tag string) (err error) {
 	if err := replaceable(path, tag); err != nil {

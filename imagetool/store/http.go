@@ -131,6 +131,19 @@ func (h *HTTP) Replace(ctx context.Context, path string, data []byte, tag string
 	return err
 }
 
+// Create implements Store.
+func (h *HTTP) Create(ctx context.Context, path string, data []byte, base string) error {
+	if err := creatable(path); err != nil {
+		return err
+	}
+	nothing := ""
+	_, _, err := h.do(ctx, request{
+		what: "create " + path, method: http.MethodPut, path: path, ctype: "application/json",
+		body: bytes.NewReader(data), size: int64(len(data)), limit: maxMessage, auth: true, ifMatch: &nothing, base: base,
+	})
+	return err
+}
+
 type request struct {
 	what, method, path, ctype string
 	body                      io.ReaderAt
@@ -139,6 +152,7 @@ type request struct {
 	auth                      bool
 	fresh                     bool    // no cache may answer
 	ifMatch                   *string // tag; empty: only if there is nothing
+	base                      string  // see storepath.BaseHeader
 }
 
 // do sends a request, again and again while it fails for reasons that pass.
@@ -210,6 +224,9 @@ func (h *HTTP) send(ctx context.Context, r request) (resp *http.Response, again 
 		req.Header.Set("If-None-Match", "*")
 	} else if r.ifMatch != nil {
 		req.Header.Set("If-Match", *r.ifMatch)
+	}
+	if r.base != "" {
+		req.Header.Set(storepath.BaseHeader, r.base)
 	}
 	resp, err = h.client.Do(req)
 	if err != nil {

@@ -250,6 +250,14 @@ func (s *S3) Read(ctx context.Context, path string, _ []byte, limit int64, accep
 	return data, nil
 }
 
+// Create implements Store.
+func (s *S3) Create(ctx context.Context, path string, data []byte, _ string) error {
+	if err := creatable(path); err != nil {
+		return err
+	}
+	return s.Replace(ctx, path, data, "")
+}
+
 // Replace implements Store.
 func (s *S3) Replace(ctx context.Context, path string, data []byte, tag string) error {
 	if err := replaceable(path, tag); err != nil {

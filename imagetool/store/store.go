@@ -64,6 +64,13 @@ type Store interface {
 	// may have been replaced or not.
 	Replace(ctx context.Context, path string, data []byte, tag string) error
 
+	// Create stores versioned metadata, at whose path there must be nothing. base
+	// is the tag of the timestamp that it was made from, "" if there was none. The
+	// error wraps ErrConflict if there is something, or if the store makes metadata
+	// count by itself and base is not the newest timestamp any more: elsewhere, it
+	// counts by the timestamp that is stored in base's place. Else it is as Replace.
+	Create(ctx context.Context, path string, data []byte, base string) error
+
 	// List calls each for every file of a kind, in no order, with files that
 	// come or go meanwhile or without them. It ends with each's error.
 	List(ctx context.Context, kind storepath.Kind, each func(Info) error) error
@@ -140,6 +147,14 @@ func replaceable(path, tag string) error {
 	}
 	if storepath.Versioned(path) && tag != "" {
 		return fmt.Errorf("replace %s: %w: a version is written once", path, ErrConflict)
+	}
+	return nil
+}
+
+// creatable returns nil if Create may write path.
+func creatable(path string) error {
+	if !storepath.Versioned(path) {
+		return fmt.Errorf("create %s: %w: no versioned metadata", path, ErrRejected)
 	}
 	return nil
 }

@@ -22,6 +22,11 @@ import (
 // Timestamp is the path of the metadata that names the newest snapshot.
 const Timestamp = "catalog/timestamp.json"
 
+// BaseHeader is the header of a request that stores versioned metadata on a
+// server, with the ETag of the timestamp that the metadata was made from. The
+// server takes it only while that is still the newest.
+const BaseHeader = "Inetboot-Base"
+
 // Versioned tells whether p is metadata with a version number in its name,
 // which is written once and never replaced.
 func Versioned(p string) bool {

@@ -201,20 +201,25 @@ func (a *api) put(c echo.Context) error {
 // start from the same catalog cannot both succeed.
 func (a *api) publish(c echo.Context, p string, kind storepath.Kind) error {
 	r := c.Request()
-	var old digest.SHA256
+	var old, base digest.SHA256
 	match, none := r.Header.Get("If-Match"), r.Header.Get("If-None-Match")
 	switch {
 	case match != "":
-		tag, ok := strings.CutPrefix(match, `"`)
-		tag, ok2 := strings.CutSuffix(tag, `"`)
-		sum, err := digest.Parse(tag)
-		if !ok || !ok2 || err != nil {
+		sum, ok := parseETag(match)
+		if !ok {
 			return refuse(http.StatusPreconditionFailed, "If-Match is not an ETag of this file")
 		}
 		old = sum
 	case none == "*":
 	default:
 		return refuse(http.StatusPreconditionRequired, "replacing %s needs If-Match with the ETag of what is there, or If-None-Match: *", p)
+	}
+	if tag := r.Header.Get(storepath.BaseHeader); tag != "" {
+		sum, ok := parseETag(tag)
+		if !ok {
+			return refuse(http.StatusPreconditionFailed, "%s is not an ETag of the timestamp", storepath.BaseHeader)
+		}
+		base = sum
 	}
 	data, err := readBody(r, a.store.Limit(kind))
 	if err != nil {
@@ -223,7 +228,7 @@ func (a *api) publish(c echo.Context, p string, kind storepath.Kind) error {
 	if kind == storepath.KindMark {
 		err = a.store.Replace(p, old, data, func([]byte) error { return object(data) })
 	} else {
-		err = a.store.Publish(r.Context(), p, old, data, a.now())
+		err = a.store.Publish(r.Context(), p, old, base, data, a.now())
 	}
 	if err != nil {
 		a.metrics.uploads.WithLabelValues(string(kind), "refused").Inc()
@@ -232,6 +237,14 @@ func (a *api) publish(c echo.Context, p string, kind storepath.Kind) error {
 	a.metrics.uploads.WithLabelValues(string(kind), "stored").Inc()
 	c.Response().Header().Set("ETag", etag(digest.Of(data)))
 	return c.NoContent(http.StatusNoContent)
+}
+
+// parseETag is the reverse of etag.
+func parseETag(s string) (digest.SHA256, bool) {
+	s, ok := strings.CutPrefix(s, `"`)
+	s, ok2 := strings.CutSuffix(s, `"`)
+	sum, err := digest.Parse(s)
+	return sum, ok && ok2 && err == nil
 }
 
 // object returns nil if data is a JSON object.

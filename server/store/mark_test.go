@@ -99,7 +99,7 @@ func TestMarkEnds(t *testing.T) {
 	d := open(t, base)
 	putBlock(t, d, 1)
 	repo := catalogtest.New(t, catalogtest.Options{})
-	err := d.Publish(t.Context(), storepath.RoleMetadata("root", 1), digest.SHA256{}, repo.Root(), time.Now())
+	err := d.Publish(t.Context(), storepath.RoleMetadata("root", 1), digest.SHA256{}, digest.SHA256{}, repo.Root(), time.Now())
 	if err != nil || marked(t, base) {
 		t.Errorf("after Publish, %v, the store is marked: %v; everything is on the disk", err, marked(t, base))
 	}

@@ -31,11 +31,12 @@ const maxMetadata = tuf.MaxTargets
 // be nothing with other contents, or the timestamp, whose hash must still be
 // old. It is taken only if it verifies, starting from the store's first root, is
 // newer than what is there, and everything that it newly lists is in the store,
-// down to the blocks.
+// down to the blocks. A versioned file is taken only if base is the hash of the
+// timestamp, where it is not zero: who made it has seen what is there.
 //
 // Where the root has the server's own key for snapshot and timestamp, the server
 // signs these as soon as a new list or a new root is there.
-func (d *Dir) Publish(ctx context.Context, p string, old digest.SHA256, data []byte, now time.Time) error {
+func (d *Dir) Publish(ctx context.Context, p string, old, base digest.SHA256, data []byte, now time.Time) error {
 	if kind, _, ok := storepath.Parse(p); !ok || kind != storepath.KindMetadata {
 		return fmt.Errorf("%s: %w", p, ErrNoPlace)
 	}
@@ -46,6 +47,11 @@ func (d *Dir) Publish(ctx context.Context, p string, old digest.SHA256, data []b
 				return err
 			}
 			// The answer of an upload of the same was lost.
+		}
+		if err == nil && !base.IsZero() {
+			if _, err := d.present(storepath.Timestamp, base); err != nil {
+				return err
+			}
 		}
 		name, version, versioned := storepath.ParseRoleMetadata(p)
 		state, err := d.state(ctx)

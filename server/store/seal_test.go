@@ -40,7 +40,7 @@ func TestSeal(t *testing.T) {
 		t.Fatal(err)
 	}
 	put := func(path string, data []byte, at time.Time) error {
-		return d.Publish(ctx, path, digest.SHA256{}, data, at)
+		return d.Publish(ctx, path, digest.SHA256{}, digest.SHA256{}, data, at)
 	}
 	if err := put(storepath.RoleMetadata(tuf.RoleRoot, 1), first, now); err != nil {
 		t.Fatal(err)

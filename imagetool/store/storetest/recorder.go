@@ -50,6 +50,11 @@ func (r *recorder) Replace(_ context.Context, path string, data []byte, _ string
 	return nil
 }
 
+func (r *recorder) Create(_ context.Context, path string, data []byte, _ string) error {
+	r.files[path] = data
+	return nil
+}
+
 func (r *recorder) List(_ context.Context, kind storepath.Kind, each func(store.Info) error) error {
 	for path, b := range r.files {
 		if k, _, _ := storepath.Parse(path); k == kind {

@@ -195,8 +195,8 @@ func catalogs(t *testing.T, st store.Store, n int) (timestamps [][]byte) {
 	}
 	create := func(role string, version int) {
 		path := storepath.RoleMetadata(role, int64(version))
-		if err := st.Replace(ctx, path, rec.files[path], ""); err != nil {
-			t.Fatalf("Replace(%s) = %v", path, err)
+		if err := st.Create(ctx, path, rec.files[path], ""); err != nil {
+			t.Fatalf("Create(%s) = %v", path, err)
 		}
 	}
 	create("root", 1)
@@ -223,6 +223,12 @@ func testVersions(t *testing.T, st store.Store) {
 		if err := st.Replace(ctx, path, second, tag); !errors.Is(err, store.ErrConflict) {
 			t.Errorf("Replace of a version with tag %q = %v; want ErrConflict", tag, err)
 		}
+	}
+	if err := st.Create(ctx, path, second, ""); !errors.Is(err, store.ErrConflict) {
+		t.Errorf("Create of a version that is there = %v; want ErrConflict", err)
+	}
+	if err := st.Create(ctx, storepath.Timestamp, second, ""); !errors.Is(err, store.ErrRejected) {
+		t.Errorf("Create of the timestamp = %v; want ErrRejected", err)
 	}
 	if now, _, err := st.Load(ctx, path, 1<<20); err != nil || !bytes.Equal(now, old) {
 		t.Errorf("a version was changed: %v", err)

@@ -182,7 +182,7 @@ func (p *Publisher) publish(t testing.TB) {
 		if f.Path == storepath.Timestamp {
 			was = tag
 		}
-		if err := p.Dir.Publish(t.Context(), f.Path, was, f.Data, time.Now()); err != nil {
+		if err := p.Dir.Publish(t.Context(), f.Path, was, digest.SHA256{}, f.Data, time.Now()); err != nil {
 			t.Fatal(err)
 		}
 	}
