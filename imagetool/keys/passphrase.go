@@ -3,7 +3,6 @@ package keys
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -96,10 +95,12 @@ func ask(ctx context.Context, prompt string) ([]byte, error) {
 		_ = tty.Close()
 		return nil, fmt.Errorf("%w: ask on the terminal: %w", ErrNoPassphrase, err)
 	}
-	// Who types quickly does so before ReadPassword has switched the echo off.
+	// Before it asks, since people type quickly; and by nobody who reads, since that
+	// could be after it echoes again. Lines and Ctrl-C are as usual.
 	mode, err := unix.IoctlGetTermios(fd, unix.TCGETS)
 	if err == nil {
-		mode.Lflag &^= unix.ECHO
+		mode.Lflag = mode.Lflag&^unix.ECHO | unix.ICANON | unix.ISIG
+		mode.Iflag |= unix.ICRNL
 		err = unix.IoctlSetTermios(fd, unix.TCSETS, mode)
 	}
 	if err == nil {
@@ -116,7 +117,7 @@ func ask(ctx context.Context, prompt string) ([]byte, error) {
 	}
 	done := make(chan answer, 1)
 	go func() {
-		p, err := term.ReadPassword(fd)
+		p, err := readLine(tty)
 		done <- answer{p, err}
 	}()
 	select {
@@ -128,11 +129,34 @@ func ask(ctx context.Context, prompt string) ([]byte, error) {
 		_ = term.Restore(fd, state)
 		_, _ = io.WriteString(tty, "\n") // the one that was typed has no echo
 		_ = tty.Close()
-		if a.err != nil && !errors.Is(a.err, io.EOF) {
+		if a.err != nil {
 			return nil, fmt.Errorf("%w: read from the terminal: %w", ErrNoPassphrase, a.err)
 		}
 		return a.p, nil
 	}
+}
+
+// maxLine is how long a line from the terminal may be, in bytes: Linux has no
+// longer ones.
+const maxLine = 4096
+
+// readLine reads until the end of a line, which is not part of it, or of r.
+func readLine(r io.Reader) ([]byte, error) {
+	var line []byte
+	for b := make([]byte, 1); len(line) <= maxLine; {
+		n, err := r.Read(b)
+		switch {
+		case n == 1 && b[0] == '\n':
+			return line, nil
+		case n == 1:
+			line = append(line, b[0])
+		case err == nil || err == io.EOF:
+			return line, nil
+		default:
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("a line of more than %d bytes", maxLine)
 }
 
 // Fixed has one passphrase for all keys, from a file or the environment. Read
