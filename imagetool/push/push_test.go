@@ -191,27 +191,41 @@ func checkImage(t *testing.T, st store.Store, k *keys.Folder, target, src string
 
 const target1 = "images/test/1/amd64.json"
 
+// storeOf makes a store, a "directory" or one on a "server", and returns what
+// opens it.
+func storeOf(t *testing.T, kind string) func() store.Store {
+	t.Helper()
+	dir, url, token := t.TempDir(), "", []byte(nil)
+	if kind == "server" {
+		var tokenFile string
+		var err error
+		url, tokenFile, _ = testtree.Server(t)
+		if token, err = os.ReadFile(tokenFile); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return func() store.Store {
+		t.Helper()
+		var st store.Store
+		var err error
+		if kind == "server" {
+			st, err = store.NewHTTP(url, strings.TrimSpace(string(token)))
+		} else {
+			st, err = store.NewDir(dir, true)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st
+	}
+}
+
 func TestPush(t *testing.T) {
 	program := testtree.Program(t)
 	for _, kind := range []string{"directory", "server"} {
 		t.Run(kind, func(t *testing.T) {
 			ctx := context.Background()
-			var st store.Store
-			if kind == "directory" {
-				var err error
-				if st, err = store.NewDir(t.TempDir(), true); err != nil {
-					t.Fatal(err)
-				}
-			} else {
-				url, tokenFile, _ := testtree.Server(t)
-				token, err := os.ReadFile(tokenFile)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if st, err = store.NewHTTP(url, strings.TrimSpace(string(token))); err != nil {
-					t.Fatal(err)
-				}
-			}
+			st := storeOf(t, kind)()
 			k := initStore(t, st)
 			src := testtree.New(t, 1)
 			q := &quiet{}
@@ -445,30 +459,7 @@ func TestTwoPublishers(t *testing.T) {
 	for _, kind := range []string{"directory", "server"} {
 		t.Run(kind, func(t *testing.T) {
 			ctx := context.Background()
-			var open func() store.Store
-			if kind == "directory" {
-				dir := t.TempDir()
-				open = func() store.Store {
-					st, err := store.NewDir(dir, false)
-					if err != nil {
-						t.Fatal(err)
-					}
-					return st
-				}
-			} else {
-				url, tokenFile, _ := testtree.Server(t)
-				token, err := os.ReadFile(tokenFile)
-				if err != nil {
-					t.Fatal(err)
-				}
-				open = func() store.Store {
-					st, err := store.NewHTTP(url, strings.TrimSpace(string(token)))
-					if err != nil {
-						t.Fatal(err)
-					}
-					return st
-				}
-			}
+			open := storeOf(t, kind)
 			k := initStore(t, open())
 			const publishers = 4
 			src := make([]string, publishers)
@@ -502,22 +493,7 @@ func TestNoUpdateIsLost(t *testing.T) {
 	for _, kind := range []string{"directory", "server"} {
 		t.Run(kind, func(t *testing.T) {
 			ctx := context.Background()
-			var st store.Store
-			if kind == "directory" {
-				var err error
-				if st, err = store.NewDir(t.TempDir(), true); err != nil {
-					t.Fatal(err)
-				}
-			} else {
-				url, tokenFile, _ := testtree.Server(t)
-				token, err := os.ReadFile(tokenFile)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if st, err = store.NewHTTP(url, strings.TrimSpace(string(token))); err != nil {
-					t.Fatal(err)
-				}
-			}
+			st := storeOf(t, kind)()
 			k := initStore(t, st)
 			add := func(id string) func(*push.Edition) error {
 				return func(e *push.Edition) error {
