@@ -79,7 +79,9 @@ func (p *lanParts) library(o *options) (*images.Library, error) {
 	if err != nil {
 		return nil, err
 	}
-	p.log.Info("contents of images are kept in memory for NFS and NBD", "bytes", memory)
+	if o.lan.roots.nfs || o.lan.roots.nbd {
+		p.log.Info("contents of images are kept in memory for NFS and NBD", "bytes", memory)
+	}
 	boundHeap(memory)
 	p.images = images.New(images.Options{Store: p.store, Blocks: read.Dir(filepath.Join(p.data, "store")), Memory: int(memory), Logger: p.log})
 	return p.images, nil
