@@ -475,22 +475,10 @@ func (s *submission) online(ctx context.Context) (uint64, error) {
 // create stores versioned metadata, which must not be there with other
 // contents. base is the tag of the timestamp that it was made from.
 func create(ctx context.Context, st store.Store, path string, data []byte, base string) error {
-	return settled(ctx, st, path, data, st.Create(ctx, path, data, base))
+	return store.Settled(ctx, st, path, data, st.Create(ctx, path, data, base))
 }
 
 // replace stores data over the version tag.
 func replace(ctx context.Context, st store.Store, path string, data []byte, tag string) error {
-	return settled(ctx, st, path, data, st.Replace(ctx, path, data, tag))
-}
-
-// settled returns err, unless it is a conflict with the very same data.
-func settled(ctx context.Context, st store.Store, path string, data []byte, err error) error {
-	if errors.Is(err, store.ErrConflict) {
-		// An answer that was lost makes the second attempt of the same
-		// request collide with the first.
-		if now, _, lerr := st.Load(ctx, path, int64(len(data))); lerr == nil && bytes.Equal(now, data) {
-			return nil
-		}
-	}
-	return err
+	return store.Settled(ctx, st, path, data, st.Replace(ctx, path, data, tag))
 }

@@ -62,11 +62,5 @@ func create(ctx context.Context, to store.Store, path string, data []byte) error
 	if err != nil || len(missing) == 0 {
 		return err
 	}
-	err = to.Replace(ctx, path, data, "")
-	if errors.Is(err, store.ErrConflict) {
-		if now, _, lerr := to.Load(ctx, path, int64(len(data))); lerr == nil && bytes.Equal(now, data) {
-			return nil
-		}
-	}
-	return err
+	return store.Settled(ctx, to, path, data, to.Create(ctx, path, data, ""))
 }

@@ -124,11 +124,7 @@ func (h *HTTP) Replace(ctx context.Context, path string, data []byte, tag string
 	if err := replaceable(path, tag); err != nil {
 		return err
 	}
-	_, _, err := h.do(ctx, request{
-		what: "replace " + path, method: http.MethodPut, path: path, ctype: "application/json",
-		body: bytes.NewReader(data), size: int64(len(data)), limit: maxMessage, auth: true, ifMatch: &tag,
-	})
-	return err
+	return h.write(ctx, path, data, tag, "")
 }
 
 // Create implements Store.
@@ -136,10 +132,14 @@ func (h *HTTP) Create(ctx context.Context, path string, data []byte, base string
 	if err := creatable(path); err != nil {
 		return err
 	}
-	nothing := ""
+	return h.write(ctx, path, data, "", base)
+}
+
+// write stores metadata over what has the tag; base is that of Create.
+func (h *HTTP) write(ctx context.Context, path string, data []byte, tag, base string) error {
 	_, _, err := h.do(ctx, request{
-		what: "create " + path, method: http.MethodPut, path: path, ctype: "application/json",
-		body: bytes.NewReader(data), size: int64(len(data)), limit: maxMessage, auth: true, ifMatch: &nothing, base: base,
+		what: "replace " + path, method: http.MethodPut, path: path, ctype: "application/json",
+		body: bytes.NewReader(data), size: int64(len(data)), limit: maxMessage, auth: true, ifMatch: &tag, base: base,
 	})
 	return err
 }

@@ -4,6 +4,7 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -138,6 +139,18 @@ func IsS3(location string) bool { return strings.HasPrefix(location, "s3://") }
 
 // IsDir tells whether location names a directory.
 func IsDir(location string) bool { return !IsURL(location) && !IsS3(location) }
+
+// Settled returns err, the error of Create or Replace, unless it is a conflict
+// with the very same data: an answer that was lost makes the second attempt of a
+// request collide with the first.
+func Settled(ctx context.Context, st Store, path string, data []byte, err error) error {
+	if errors.Is(err, ErrConflict) {
+		if now, _, lerr := st.Load(ctx, path, int64(len(data))); lerr == nil && bytes.Equal(now, data) {
+			return nil
+		}
+	}
+	return err
+}
 
 // replaceable returns nil if Replace may write path over a file with tag.
 func replaceable(path, tag string) error {
