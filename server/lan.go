@@ -21,6 +21,7 @@ import (
 	"github.com/inetboot/inetboot/server/database"
 	"github.com/inetboot/inetboot/server/lan"
 	"github.com/inetboot/inetboot/server/lan/bootmedia"
+	"github.com/inetboot/inetboot/server/lan/dhcp"
 	"github.com/inetboot/inetboot/server/lan/images"
 	"github.com/inetboot/inetboot/server/lan/nbd"
 	"github.com/inetboot/inetboot/server/store"
@@ -76,6 +77,7 @@ type lanParts struct {
 	db      *database.DB
 	clients *clients.Clients
 	images  *images.Library  // see library
+	leases  *dhcp.Leases     // see openLeases
 	media   *bootmedia.Files // nil: there are none
 	kept    []nbd.Kept       // clients of an earlier server
 	log     *slog.Logger

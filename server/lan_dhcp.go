@@ -83,7 +83,7 @@ func newDHCP(ctx context.Context, o *options, p *lanParts) (lan.Service, error) 
 		return nil, err
 	}
 	if c.Mode == dhcp.Full {
-		if c.Store, err = openLeases(ctx, o, p); err != nil {
+		if c.Store, err = p.openLeases(ctx, o); err != nil {
 			return nil, err
 		}
 	}
@@ -108,10 +108,13 @@ func (o *dhcpOptions) parse() (ranges []dhcp.Range, all dhcp.Options, err error)
 	return ranges, all, nil
 }
 
-// openLeases opens the leases of full DHCP.
-func openLeases(ctx context.Context, o *options, p *lanParts) (*dhcp.Leases, error) {
-	dsn := databaseDSN(o, p.data)
-	return dhcp.OpenLeases(ctx, p.db, strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://"))
+// openLeases opens the leases of full DHCP, which DNS reads, too.
+func (p *lanParts) openLeases(ctx context.Context, o *options) (_ *dhcp.Leases, err error) {
+	if p.leases == nil {
+		dsn := databaseDSN(o, p.data)
+		p.leases, err = dhcp.OpenLeases(ctx, p.db, strings.HasPrefix(dsn, "postgres://") || strings.HasPrefix(dsn, "postgresql://"))
+	}
+	return p.leases, err
 }
 
 // parsePart reads N/M, N from 1 to M.

@@ -94,7 +94,7 @@ func newDNS(ctx context.Context, o *options, p *lanParts) (lan.Service, error) {
 		names.own = append(names.own, a.Addr())
 	}
 	if o.lan.dhcp.mode == "full" {
-		if names.leases, err = openLeases(ctx, o, p); err != nil {
+		if names.leases, err = p.openLeases(ctx, o); err != nil {
 			return nil, err
 		}
 	}

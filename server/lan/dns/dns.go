@@ -63,6 +63,7 @@ const (
 type Service struct {
 	o      Options
 	domain string // canonical, with a dot at the end
+	limits tcpserve.Limits
 
 	udp []*net.UDPConn
 	tcp []net.Listener
@@ -75,7 +76,10 @@ type Service struct {
 
 // New makes the service.
 func New(o Options) (*Service, error) {
-	s := &Service{o: o, domain: dns.CanonicalName(o.Domain), busy: make(map[netip.Addr]int)}
+	s := &Service{
+		o: o, domain: dns.CanonicalName(o.Domain), busy: make(map[netip.Addr]int),
+		limits: tcpserve.Limits{Networks: o.Networks, Max: maxTCP, PerClient: maxTCPClient},
+	}
 	if _, ok := dns.IsDomainName(o.Domain); !ok || s.domain == "." || strings.ContainsAny(o.Domain, "\\ ") {
 		return nil, fmt.Errorf("%q is no domain for the machines' names: want one such as lab.example.org", o.Domain)
 	}
@@ -129,9 +133,8 @@ func (s *Service) Run(ctx context.Context) error {
 	for _, u := range s.udp {
 		wg.Go(func() { failed <- s.serveUDP(ctx, u) })
 	}
-	limits := tcpserve.Limits{Networks: s.o.Networks, Max: maxTCP, PerClient: maxTCPClient}
 	for _, l := range s.tcp {
-		wg.Go(func() { failed <- tcpserve.Serve(ctx, l, limits, s.o.Log, s.serveTCP) })
+		wg.Go(func() { failed <- tcpserve.Serve(ctx, l, s.limits, s.o.Log, s.serveTCP) })
 	}
 	err := <-failed
 	cancel()
@@ -147,7 +150,6 @@ func (s *Service) serveUDP(ctx context.Context, u *net.UDPConn) error {
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	limits := tcpserve.Limits{Networks: s.o.Networks}
 	b := make([]byte, dns.MaxMsgSize)
 	for {
 		n, from, err := u.ReadFromUDPAddrPort(b)
@@ -167,7 +169,7 @@ func (s *Service) serveUDP(ctx context.Context, u *net.UDPConn) error {
 		}
 		client := from.Addr().Unmap().WithZone("")
 		// Port 0 cannot be answered.
-		if from.Port() == 0 || !limits.Allows(client) || !s.begin(client) {
+		if from.Port() == 0 || !s.limits.Allows(client) || !s.begin(client) {
 			continue
 		}
 		var q dns.Msg
